@@ -1,0 +1,77 @@
+//! What the user asked for, before anything of the host is known.
+
+use crate::ids::BoxName;
+use serde::{Deserialize, Serialize};
+
+/// One request for a box.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The box's name; one box of a name runs at a time.
+    pub name: BoxName,
+    /// The image with tor and the gate.
+    pub tor: Image,
+    /// The image with the browser.
+    pub browser: Image,
+    /// What runs in the browser's container.
+    pub program: Program,
+    /// Whether the browser can authenticate its streams.
+    pub client_auth: ClientAuth,
+    /// Lines for tor's configuration file (torrc(5)); what the box depends on is set on tor's command line, which wins.
+    pub torrc: String,
+    /// Bounds on what the box may use.
+    pub limits: Limits,
+}
+
+/// An image as the plan needs it: no path, which differs per host, but what identifies its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The image's name in the store, e.g. `torbox/browser`.
+    pub name: String,
+    /// Digest of its manifest, `sha256:<64 hex digits>`.
+    pub digest: String,
+    /// The image's entry point: an absolute path in the image, then arguments.
+    pub entrypoint: Vec<String>,
+}
+
+/// What runs in the browser's container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Program {
+    /// The browser, opening this address if there is one.
+    Browser {
+        /// Passed after the browser's own options; never begins with `-`.
+        url: Option<String>,
+    },
+    /// The probe of `torbox-init`, which tries to get out and reports what it sees.
+    Probe,
+}
+
+/// How the gate tells one site's streams from another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// Tor Browser: a SOCKS user name and password per site, required.
+    Required,
+    /// A stand-in that cannot authenticate: one isolation group for the box.
+    Absent,
+}
+
+/// Bounds on what a box may use. Sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory of the browser's container, where a cgroup can be had.
+    pub browser_memory: u64,
+    /// Processes and threads of the browser's container, where a cgroup can be had.
+    pub browser_pids: u32,
+    /// Size of the browser's home, a tmpfs.
+    pub home: u64,
+    /// Size of the browser's `/tmp`.
+    pub tmp: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        Self { browser_memory: 4096 * MIB, browser_pids: 2048, home: 1024 * MIB, tmp: 256 * MIB }
+    }
+}

@@ -1,0 +1,190 @@
+//! A container of the plan as an OCI runtime configuration (OCI runtime specification 1.2, `config.json`).
+//!
+//! Pure. Destructures the plan without `..`, so that a new field fails to compile here until it is rendered.
+
+use crate::plan::{Access, Cgroup, Container, Exec, IdMap, Mount, Network, Owner};
+use crate::seccomp::{self, Errno, Profile, ProfileError};
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Arch, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder,
+    LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder, Mount as OciMount, MountBuilder, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+use std::collections::HashSet;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Where the sources of mounts lie in the namespace of whoever executes the configuration.
+pub trait Sources {
+    /// The unpacked root of the container's image.
+    fn root(&self, container: &Container) -> String;
+    /// The directory or file that `mount` binds, for mounts that bind one.
+    fn source(&self, mount: &Mount) -> String;
+}
+
+/// A container that cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A value that the specification does not allow.
+    #[error("the OCI runtime specification does not allow this")]
+    Spec(#[from] OciSpecError),
+    /// A seccomp profile that is not valid.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A resource limit that the specification does not know.
+    #[error("the OCI runtime specification has no resource limit {0:?}")]
+    Limit(String),
+}
+
+/// Renders `container`.
+///
+/// # Errors
+/// [`RenderError`] when something cannot be expressed; nothing is left out silently.
+pub fn render(container: &Container, sources: &dyn Sources) -> Result<Spec, RenderError> {
+    let Container { role, image: _, args, env, user, uids, gids, network, mounts, hostname, rlimits, cgroup, masked, read_only } = container;
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces(*network)?)
+        .uid_mappings(vec![id_mapping(*uids)?])
+        .gid_mappings(vec![id_mapping(*gids)?])
+        .masked_paths(owned(masked))
+        .readonly_paths(owned(read_only))
+        .cgroups_path(cgroup.as_ref().map_or_else(|| format!("/torbox-unlimited-{role}"), |cgroup| cgroup.path.clone()))
+        .resources(resources(cgroup.as_ref())?)
+        .seccomp(seccomp(&seccomp::profile(*role)?)?)
+        .build()?;
+    let mounts: Vec<OciMount> = mounts.iter().map(|mount| mount_of(mount, *user, sources)).collect::<Result<_, _>>()?;
+    Ok(SpecBuilder::default()
+        .version("1.2.0")
+        .hostname(*hostname)
+        .root(RootBuilder::default().path(sources.root(container)).readonly(true).build()?)
+        .process(process(args, env, *user, rlimits)?)
+        .mounts(mounts)
+        .linux(linux)
+        .build()?)
+}
+
+fn owned(paths: &[&str]) -> Vec<String> {
+    paths.iter().map(|&path| path.to_owned()).collect()
+}
+
+fn process(args: &[String], env: &[(String, String)], user: u32, rlimits: &[(&str, u64)]) -> Result<Process, RenderError> {
+    let none = HashSet::new;
+    let capabilities =
+        LinuxCapabilitiesBuilder::default().bounding(none()).effective(none()).inheritable(none()).permitted(none()).ambient(none()).build()?;
+    Ok(ProcessBuilder::default()
+        .terminal(false)
+        .user(UserBuilder::default().uid(user).gid(user).build()?)
+        .args(args.to_vec())
+        .env(env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+        .cwd("/")
+        .no_new_privileges(true)
+        .capabilities(capabilities)
+        .rlimits(rlimits.iter().map(|&(name, value)| rlimit(name, value)).collect::<Result<Vec<_>, _>>()?)
+        .build()?)
+}
+
+fn rlimit(name: &str, value: u64) -> Result<PosixRlimit, RenderError> {
+    let typ = PosixRlimitType::from_str(name).map_err(|_| RenderError::Limit(name.to_owned()))?;
+    Ok(PosixRlimitBuilder::default().typ(typ).soft(value).hard(value).build()?)
+}
+
+fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>, OciSpecError> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, User, Uts};
+    let own = match network {
+        Network::Loopback => vec![User, Pid, Ipc, Uts, Mount, Cgroup, Net],
+        Network::Uplink => vec![User, Pid, Ipc, Uts, Mount, Cgroup],
+    };
+    own.into_iter().map(|typ| LinuxNamespaceBuilder::default().typ(typ).build()).collect()
+}
+
+fn id_mapping(map: IdMap) -> Result<LinuxIdMapping, OciSpecError> {
+    let IdMap { inside, outside, count } = map;
+    LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(count).build()
+}
+
+fn resources(cgroup: Option<&Cgroup>) -> Result<LinuxResources, OciSpecError> {
+    let Some(Cgroup { path: _, memory, pids }) = cgroup else { return LinuxResourcesBuilder::default().build() };
+    let memory = LinuxMemoryBuilder::default().limit(i64::try_from(*memory).unwrap_or(i64::MAX)).build()?;
+    LinuxResourcesBuilder::default().memory(memory).pids(LinuxPidsBuilder::default().limit(i64::from(*pids)).build()?).build()
+}
+
+fn mount_of(mount: &Mount, user: u32, sources: &dyn Sources) -> Result<OciMount, OciSpecError> {
+    let (typ, source, options) = match mount {
+        Mount::Proc => ("proc", "proc".to_owned(), vec!["nosuid".to_owned(), "noexec".to_owned(), "nodev".to_owned()]),
+        Mount::Dev => ("tmpfs", "tmpfs".to_owned(), vec!["nosuid".to_owned(), "noexec".to_owned(), "mode=755".to_owned(), "size=64k".to_owned()]),
+        Mount::Tmpfs { target: _, size, mode, owner, exec } => ("tmpfs", "tmpfs".to_owned(), tmpfs_options(*size, *mode, *owner, *exec, user)),
+        Mount::Link { link: _, target: _, access } => ("bind", sources.source(mount), bind_options(*access)),
+        Mount::File { file: _, target: _ } | Mount::Socket { source: _, target: _ } => ("bind", sources.source(mount), bind_options(Access::ReadOnly)),
+        Mount::TorState { target: _, size: _ } => ("bind", sources.source(mount), bind_options(Access::ReadWrite)),
+    };
+    MountBuilder::default().destination(mount.target().as_str()).typ(typ).source(source).options(options).build()
+}
+
+fn tmpfs_options(size: u64, mode: u32, owner: Owner, exec: Exec, user: u32) -> Vec<String> {
+    let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), format!("size={size}"), format!("mode={mode:o}")];
+    if exec == Exec::Denied {
+        options.push("noexec".to_owned());
+    }
+    if owner == Owner::User {
+        options.extend([format!("uid={user}"), format!("gid={user}")]);
+    }
+    options
+}
+
+fn bind_options(access: Access) -> Vec<String> {
+    let write = match access {
+        Access::ReadWrite => "rw",
+        Access::ReadOnly => "ro",
+    };
+    ["bind", "nosuid", "nodev", "noexec", write].map(str::to_owned).to_vec()
+}
+
+/// The profile for runtimes that install it themselves. A refused argument returns the profile's default error
+/// there: the format cannot give one call both an allowed set of arguments and an error of its own.
+fn seccomp(profile: &Profile) -> Result<LinuxSeccomp, OciSpecError> {
+    let Profile { default, rules } = profile;
+    let syscalls = rules.iter().flat_map(|rule| {
+        let alternatives = if rule.when.is_empty() { vec![Vec::new()] } else { rule.when.clone() };
+        alternatives.into_iter().map(|conditions| allow(&rule.calls, &conditions))
+    });
+    LinuxSeccompBuilder::default()
+        .default_action(LinuxSeccompAction::ScmpActErrno)
+        .default_errno_ret(u32::from(Errno::number(*default)))
+        .architectures(vec![Arch::ScmpArchX86_64])
+        .syscalls(syscalls.collect::<Result<Vec<_>, _>>()?)
+        .build()
+}
+
+fn allow(calls: &[String], conditions: &[seccomp::Condition]) -> Result<LinuxSyscall, OciSpecError> {
+    let args = conditions.iter().map(|condition| {
+        LinuxSeccompArgBuilder::default()
+            .index(usize::from(condition.arg))
+            .op(LinuxSeccompOperator::ScmpCmpMaskedEq)
+            .value(u64::from(condition.mask))
+            .value_two(u64::from(condition.eq))
+            .build()
+    });
+    let args = args.collect::<Result<Vec<_>, _>>()?;
+    let builder = LinuxSyscallBuilder::default().names(calls.to_vec()).action(LinuxSeccompAction::ScmpActAllow);
+    if args.is_empty() { builder.build() } else { builder.args(args).build() }
+}
+
+/// Sources as a reader of the plan wants to see them: by name.
+pub struct Named;
+
+impl Sources for Named {
+    fn root(&self, container: &Container) -> String {
+        format!("image:{}", container.image)
+    }
+
+    fn source(&self, mount: &Mount) -> String {
+        match mount {
+            Mount::Link { link, .. } => format!("link:{}", link.name()),
+            Mount::File { file, .. } => format!("file:{}", file.name()),
+            Mount::TorState { .. } => "tor-state".to_owned(),
+            Mount::Socket { source, .. } => Path::new(source).display().to_string(),
+            Mount::Proc | Mount::Dev | Mount::Tmpfs { .. } => String::new(),
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! Intent and host in, plan out. Pure: the same values give the same plan.
+//!
+//! A plan leaves nothing to decide. It never names a directory of the user: what comes from the host (an unpacked
+//! image, the display socket) is listed where an executor must bind it, and nowhere else.
+
+use crate::host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
+use crate::ids::{BoxName, BoxPath, Role};
+use crate::intent::{ClientAuth, Image, Intent, Program};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Everything that will exist while a box runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The box.
+    pub name: BoxName,
+    /// Its containers, in the order of [`Role::ALL`].
+    pub containers: Vec<Container>,
+    /// The id map of the user namespace that holds the runtime and all containers; empty for root, who needs none.
+    pub outer_uids: Vec<IdMap>,
+    /// The same for groups.
+    pub outer_gids: Vec<IdMap>,
+    /// tor's configuration file, as the user wrote it.
+    pub torrc: String,
+}
+
+/// One container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// What it is for.
+    pub role: Role,
+    /// Manifest digest of the image whose unpacked root it runs on, read-only.
+    pub image: String,
+    /// Program and arguments; the first is an absolute path in the image.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// User and group id inside the container.
+    pub user: u32,
+    /// Where the ids `0..` of the container lie in the runtime's user namespace.
+    pub uids: IdMap,
+    /// The same for groups.
+    pub gids: IdMap,
+    /// What network it has.
+    pub network: Network,
+    /// What is mounted over its root, in order.
+    pub mounts: Vec<Mount>,
+    /// Host name inside.
+    pub hostname: &'static str,
+    /// Resource limits (getrlimit(2)), soft and hard alike.
+    pub rlimits: Vec<(&'static str, u64)>,
+    /// Control group below the delegated one and the limits set in it, where there is delegation.
+    pub cgroup: Option<Cgroup>,
+    /// Paths that are hidden.
+    pub masked: Vec<&'static str>,
+    /// Paths that are made read-only.
+    pub read_only: Vec<&'static str>,
+}
+
+/// A control group and its limits (cgroups(7)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cgroup {
+    /// Absolute path in the hierarchy.
+    pub path: String,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+/// `count` ids, from `inside` on the one hand and `outside` on the other (user_namespaces(7), `uid_map`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct IdMap {
+    /// First id inside the namespace.
+    pub inside: u32,
+    /// First id in the namespace around it.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// The network of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A network namespace of its own with loopback and nothing else.
+    Loopback,
+    /// The network of whoever started the box: tor's way out.
+    Uplink,
+}
+
+/// A directory with AF_UNIX sockets that two roles share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// Made by tor, used by the gate.
+    Tor,
+    /// Made by the gate, used by the browser.
+    Browser,
+}
+
+impl Link {
+    /// Every link.
+    pub const ALL: [Self; 2] = [Self::Tor, Self::Browser];
+
+    /// The role that makes the sockets, and alone can write to the directory.
+    #[must_use]
+    pub const fn owner(self) -> Role {
+        match self {
+            Self::Tor => Role::Tor,
+            Self::Browser => Role::Gate,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tor => "tor",
+            Self::Browser => "browser",
+        }
+    }
+}
+
+/// A file that the runtime writes before the launch and binds read-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SuppliedFile {
+    /// tor's configuration.
+    Torrc,
+    /// The cookie of the display, and no other (Xau(3)).
+    Xauthority,
+}
+
+impl SuppliedFile {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Torrc => "torrc",
+            Self::Xauthority => "xauthority",
+        }
+    }
+}
+
+/// Who owns a tmpfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// Root of the container, as whom nothing runs.
+    Root,
+    /// The container's user.
+    User,
+}
+
+/// Whether programs can be run from a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exec {
+    /// Yes.
+    Allowed,
+    /// `noexec`.
+    Denied,
+}
+
+/// Whether a mount can be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// As its files' modes allow.
+    ReadWrite,
+    /// `ro`.
+    ReadOnly,
+}
+
+/// Something mounted over a container's read-only root. Every mount is `nosuid`; all but `/dev` are `nodev`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mount {
+    /// proc(5).
+    Proc,
+    /// A tmpfs with null, zero, full, random, urandom and tty.
+    Dev,
+    /// A bounded tmpfs.
+    Tmpfs {
+        /// Where.
+        target: BoxPath,
+        /// Bound, in bytes.
+        size: u64,
+        /// Mode bits of its root directory.
+        mode: u32,
+        /// Who owns it.
+        owner: Owner,
+        /// Whether programs can be run from it.
+        exec: Exec,
+    },
+    /// A link's directory.
+    Link {
+        /// Which.
+        link: Link,
+        /// Where.
+        target: BoxPath,
+        /// Read-write for its owner alone.
+        access: Access,
+    },
+    /// A supplied file, read-only.
+    File {
+        /// Which.
+        file: SuppliedFile,
+        /// Where.
+        target: BoxPath,
+    },
+    /// tor's data directory, a bounded tmpfs whose guards are kept between runs.
+    TorState {
+        /// Where.
+        target: BoxPath,
+        /// Bound, in bytes.
+        size: u64,
+    },
+    /// The display socket.
+    Socket {
+        /// The socket on the host.
+        source: PathBuf,
+        /// Where.
+        target: BoxPath,
+    },
+}
+
+impl Mount {
+    /// Where it is mounted.
+    #[must_use]
+    pub const fn target(&self) -> BoxPath {
+        match self {
+            Self::Proc => paths::PROC,
+            Self::Dev => paths::DEV,
+            Self::Tmpfs { target, .. }
+            | Self::Link { target, .. }
+            | Self::File { target, .. }
+            | Self::TorState { target, .. }
+            | Self::Socket { target, .. } => *target,
+        }
+    }
+}
+
+/// Where things are inside the containers: the same on every host.
+pub mod paths {
+    use crate::ids::BoxPath;
+    /// proc(5).
+    pub const PROC: BoxPath = BoxPath::new("/proc");
+    /// Devices.
+    pub const DEV: BoxPath = BoxPath::new("/dev");
+    /// POSIX shared memory.
+    pub const SHM: BoxPath = BoxPath::new("/dev/shm");
+    /// Temporary files.
+    pub const TMP: BoxPath = BoxPath::new("/tmp");
+    /// Where all that torbox adds is mounted.
+    pub const RUN: BoxPath = BoxPath::new("/run");
+    /// The browser's `XDG_RUNTIME_DIR`.
+    pub const RUN_USER: BoxPath = BoxPath::new("/run/user");
+    /// The browser's home.
+    pub const HOME: BoxPath = BoxPath::new("/home/user");
+    /// Link between tor and gate.
+    pub const LINK_TOR: BoxPath = BoxPath::new("/run/torbox/tor");
+    /// Link between gate and browser.
+    pub const LINK_BROWSER: BoxPath = BoxPath::new("/run/torbox/browser");
+    /// tor's data directory.
+    pub const TOR_STATE: BoxPath = BoxPath::new("/run/torbox/state");
+    /// tor's configuration.
+    pub const TORRC: BoxPath = BoxPath::new("/run/torbox/torrc");
+    /// The display's cookie.
+    pub const XAUTHORITY: BoxPath = BoxPath::new("/run/torbox/xauthority");
+    /// The X server, always display 0 inside.
+    pub const X11: BoxPath = BoxPath::new("/tmp/.X11-unix/X0");
+    /// The Wayland compositor.
+    pub const WAYLAND: BoxPath = BoxPath::new("/run/torbox/wayland-0");
+    /// Process 1 of the tor and browser containers.
+    pub const INIT: BoxPath = BoxPath::new("/usr/libexec/torbox/init");
+    /// The gate.
+    pub const GATE: BoxPath = BoxPath::new("/usr/libexec/torbox/gate");
+    /// The gate's SOCKS socket.
+    pub const SOCKS: BoxPath = BoxPath::new("/run/torbox/browser/socks");
+    /// tor's SOCKS socket.
+    pub const TOR_SOCKS: BoxPath = BoxPath::new("/run/torbox/tor/socks");
+}
+
+/// User and group that everything in a box runs as.
+const USER: u32 = 1000;
+/// Ids that each container is given.
+const SLICE: u32 = 2048;
+const MIB: u64 = 1 << 20;
+
+/// A request that cannot be planned.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Too few ids for three containers.
+    #[error("{available} subordinate ids are too few: three containers need {needed}")]
+    TooFewIds {
+        /// In the range.
+        available: u32,
+        /// Wanted.
+        needed: u32,
+    },
+    /// The display socket lets neither everyone nor the caller in.
+    #[error("the display socket {} admits only the user with id {owner}", socket.display())]
+    ForeignDisplay {
+        /// The socket.
+        socket: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// A browser without a display.
+    #[error("there is no display to show the browser on")]
+    NoDisplay,
+    /// An address that a program could take for an option.
+    #[error("the address {0:?} begins with '-'")]
+    UrlIsOption(String),
+    /// An image without a program.
+    #[error("the image {0} has no entry point")]
+    NoEntrypoint(String),
+}
+
+impl Plan {
+    /// Decides everything.
+    ///
+    /// # Errors
+    /// [`PlanError`] when the host cannot give what the box needs, or the intent asks for what cannot be.
+    pub fn new(intent: &Intent, host: &Host) -> Result<Self, PlanError> {
+        let ids = IdLayout::new(host, BrowserId::for_display(host)?)?;
+        let containers = vec![tor(intent, host, &ids)?, gate(intent, host, &ids), browser(intent, host, &ids)?];
+        Ok(Self { name: intent.name.clone(), containers, outer_uids: ids.outer_uids, outer_gids: ids.outer_gids, torrc: intent.torrc.clone() })
+    }
+
+    /// The container that plays `role`.
+    #[must_use]
+    pub fn container(&self, role: Role) -> Option<&Container> {
+        self.containers.iter().find(|c| c.role == role)
+    }
+}
+
+impl Container {
+    /// The container's user as an id of the runtime's user namespace.
+    #[must_use]
+    pub const fn outside_uid(&self) -> u32 {
+        self.uids.outside + self.user
+    }
+
+    /// The container's group as an id of the runtime's user namespace.
+    #[must_use]
+    pub const fn outside_gid(&self) -> u32 {
+        self.gids.outside + self.user
+    }
+}
+
+/// Whose id of the host the browser's user is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BrowserId {
+    /// A subordinate id, which owns nothing.
+    Subordinate,
+    /// The caller's own: the only one that may connect to the display socket.
+    Caller,
+}
+
+impl BrowserId {
+    fn for_display(host: &Host) -> Result<Self, PlanError> {
+        let (Display::X11 { socket, access } | Display::Wayland { socket, access }) = &host.display else { return Ok(Self::Subordinate) };
+        match (access, &host.identity) {
+            (SocketAccess::Everyone, _) => Ok(Self::Subordinate),
+            (SocketAccess::Owner(owner), Identity::User { uid, .. }) if owner == uid => Ok(Self::Caller),
+            (SocketAccess::Owner(owner), _) => Err(PlanError::ForeignDisplay { socket: socket.clone(), owner: *owner }),
+        }
+    }
+}
+
+/// Which ids each container gets. Slices never overlap: no two roles share a user of the host.
+struct IdLayout {
+    outer_uids: Vec<IdMap>,
+    outer_gids: Vec<IdMap>,
+    first: u32,
+}
+
+impl IdLayout {
+    fn new(host: &Host, browser: BrowserId) -> Result<Self, PlanError> {
+        let needed = SLICE * 3;
+        let enough = |range: IdRange| if range.count < needed + 1 { Err(PlanError::TooFewIds { available: range.count, needed: needed + 1 }) } else { Ok(()) };
+        match host.identity {
+            Identity::Root { ids } => enough(ids).map(|()| Self { outer_uids: Vec::new(), outer_gids: Vec::new(), first: ids.start }),
+            Identity::User { uid, gid, subuid, subgid } => {
+                enough(subuid)?;
+                enough(subgid)?;
+                let caller = match browser {
+                    BrowserId::Subordinate => 0,
+                    BrowserId::Caller => 1 + slice(Role::Browser) + USER,
+                };
+                Ok(Self { outer_uids: outer(uid, subuid.start, caller), outer_gids: outer(gid, subgid.start, caller), first: 1 })
+            }
+        }
+    }
+
+    fn of(&self, role: Role) -> IdMap {
+        IdMap { inside: 0, outside: self.first + slice(role), count: SLICE }
+    }
+}
+
+const fn slice(role: Role) -> u32 {
+    match role {
+        Role::Tor => 0,
+        Role::Gate => SLICE,
+        Role::Browser => SLICE * 2,
+    }
+}
+
+/// The runtime's id map: subordinate ids throughout, with the caller's own id in place of number `caller`.
+fn outer(own: u32, sub: u32, caller: u32) -> Vec<IdMap> {
+    let total = 1 + SLICE * 3;
+    let before = IdMap { inside: 0, outside: sub, count: caller };
+    let this = IdMap { inside: caller, outside: own, count: 1 };
+    let after = IdMap { inside: caller + 1, outside: sub + caller, count: total - caller - 1 };
+    [before, this, after].into_iter().filter(|map| map.count > 0).collect()
+}
+
+fn container(role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &IdLayout) -> Container {
+    let base_mounts = vec![
+        Mount::Proc,
+        Mount::Dev,
+        tmpfs(paths::SHM, 256 * MIB, 0o1777, Owner::Root),
+        tmpfs(paths::RUN, MIB, 0o755, Owner::Root),
+    ];
+    Container {
+        role,
+        image: image.digest.clone(),
+        args,
+        env: vec![env("PATH", "/usr/bin"), env("LANG", "C.UTF-8"), env("TZ", "UTC")],
+        user: USER,
+        uids: ids.of(role),
+        gids: ids.of(role),
+        network: Network::Loopback,
+        mounts: base_mounts,
+        hostname: "torbox",
+        rlimits: vec![("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", host.open_files.min(OPEN_FILES))],
+        cgroup: None,
+        masked: MASKED.to_vec(),
+        read_only: READ_ONLY.to_vec(),
+    }
+}
+
+const OPEN_FILES: u64 = 4096;
+
+/// What of proc(5) tells of the machine or could change it.
+const MASKED: [&str; 23] = [
+    "/proc/acpi", "/proc/asound", "/proc/buddyinfo", "/proc/cmdline", "/proc/config.gz", "/proc/diskstats", "/proc/interrupts", "/proc/iomem",
+    "/proc/ioports", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/latency_stats", "/proc/modules", "/proc/mtrr",
+    "/proc/partitions", "/proc/sched_debug", "/proc/scsi", "/proc/swaps", "/proc/timer_list", "/proc/timer_stats", "/proc/version",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+fn tmpfs(target: BoxPath, size: u64, mode: u32, owner: Owner) -> Mount {
+    Mount::Tmpfs { target, size, mode, owner, exec: Exec::Denied }
+}
+
+fn env(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn cgroup(host: &Host, intent: &Intent, role: Role, memory: u64, pids: u32) -> Option<Cgroup> {
+    match &host.cgroup {
+        CgroupAccess::None => None,
+        CgroupAccess::Delegated(parent) => {
+            let parent = parent.trim_end_matches('/');
+            Some(Cgroup { path: format!("{parent}/torbox-{}-{role}", intent.name), memory, pids })
+        }
+    }
+}
+
+fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanError> {
+    let program = entrypoint(&intent.tor)?;
+    let args = [strings(&[paths::INIT.as_str(), "run", "--"]), program.to_vec(), tor_options()].concat();
+    let mut tor = container(Role::Tor, &intent.tor, args, host, ids);
+    tor.network = Network::Uplink;
+    tor.cgroup = cgroup(host, intent, Role::Tor, 1024 * MIB, 128);
+    tor.mounts.extend([
+        tmpfs(paths::TMP, 16 * MIB, 0o1777, Owner::Root),
+        Mount::Link { link: Link::Tor, target: paths::LINK_TOR, access: Access::ReadWrite },
+        Mount::TorState { target: paths::TOR_STATE, size: 256 * MIB },
+        Mount::File { file: SuppliedFile::Torrc, target: paths::TORRC },
+    ]);
+    Ok(tor)
+}
+
+/// What the box depends on. On the command line these replace whatever the configuration file says (tor(1)).
+fn tor_options() -> Vec<String> {
+    let socks = format!("unix:{} WorldWritable RelaxDirModeCheck IsolateSOCKSAuth KeepAliveIsolateSOCKSAuth ExtendedErrors", paths::TOR_SOCKS);
+    let pairs: [(&str, &str); 14] = [
+        ("-f", paths::TORRC.as_str()),
+        ("--defaults-torrc", "/dev/null"),
+        ("--DataDirectory", paths::TOR_STATE.as_str()),
+        ("--SocksPort", &socks),
+        ("--ControlPort", "0"),
+        ("--TransPort", "0"),
+        ("--NATDPort", "0"),
+        ("--DNSPort", "0"),
+        ("--HTTPTunnelPort", "0"),
+        ("--ORPort", "0"),
+        ("--RunAsDaemon", "0"),
+        ("--Sandbox", "1"),
+        ("--AvoidDiskWrites", "1"),
+        ("--Log", "notice stdout"),
+    ];
+    pairs.iter().flat_map(|&(name, value)| [name.to_owned(), value.to_owned()]).collect()
+}
+
+fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
+    let auth = match intent.client_auth {
+        ClientAuth::Required => "yes",
+        ClientAuth::Absent => "no",
+    };
+    let args = strings(&[
+        paths::GATE.as_str(), "--socks", paths::SOCKS.as_str(), "--tor-socks", paths::TOR_SOCKS.as_str(), "--require-auth", auth, "--lifeline", "stdin",
+    ]);
+    let mut gate = container(Role::Gate, &intent.tor, args, host, ids);
+    gate.cgroup = cgroup(host, intent, Role::Gate, 64 * MIB, 16);
+    gate.mounts.extend([
+        Mount::Link { link: Link::Tor, target: paths::LINK_TOR, access: Access::ReadOnly },
+        Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadWrite },
+    ]);
+    gate
+}
+
+fn browser(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanError> {
+    let mut browser = container(Role::Browser, &intent.browser, program(intent, host)?, host, ids);
+    browser.cgroup = cgroup(host, intent, Role::Browser, intent.limits.browser_memory, intent.limits.browser_pids);
+    browser.mounts.extend([
+        Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadOnly },
+        tmpfs(paths::RUN_USER, MIB, 0o700, Owner::User),
+        tmpfs(paths::TMP, intent.limits.tmp, 0o1777, Owner::Root),
+        tmpfs(paths::HOME, intent.limits.home, 0o700, Owner::User),
+    ]);
+    browser.mounts.extend(display_mounts(&host.display));
+    browser.env.extend(browser_env());
+    browser.env.extend(display_env(&host.display));
+    Ok(browser)
+}
+
+fn entrypoint(image: &Image) -> Result<&[String], PlanError> {
+    match image.entrypoint.first() {
+        Some(program) if Path::new(program).is_absolute() => Ok(&image.entrypoint),
+        _ => Err(PlanError::NoEntrypoint(image.name.clone())),
+    }
+}
+
+fn program(intent: &Intent, host: &Host) -> Result<Vec<String>, PlanError> {
+    let Program::Browser { url } = &intent.program else { return Ok(strings(&[paths::INIT.as_str(), "probe"])) };
+    if host.display == Display::None {
+        return Err(PlanError::NoDisplay);
+    }
+    let url = match url {
+        Some(url) if url.starts_with('-') => return Err(PlanError::UrlIsOption(url.clone())),
+        other => other.clone(),
+    };
+    let init = strings(&[paths::INIT.as_str(), "run", "--"]);
+    let options = strings(&["--new-instance", "--profile", "/home/user/profile"]);
+    Ok([init, entrypoint(&intent.browser)?.to_vec(), options, url.into_iter().collect()].concat())
+}
+
+/// The environment of the browser, but for the display. `TOR_TRANSPROXY`, which turns the proxy off when merely
+/// set, and all that a host might have set is absent because nothing is inherited.
+fn browser_env() -> Vec<(String, String)> {
+    vec![
+        env("HOME", paths::HOME.as_str()),
+        env("XDG_RUNTIME_DIR", paths::RUN_USER.as_str()),
+        env("TOR_PROVIDER", "none"),
+        env("TOR_SOCKS_IPC_PATH", paths::SOCKS.as_str()),
+        env("MOZ_CRASHREPORTER_DISABLE", "1"),
+        env("MOZ_DISABLE_WAYLAND_PROXY", "1"),
+        env("GSETTINGS_BACKEND", "memory"),
+        env("NO_AT_BRIDGE", "1"),
+        env("GTK_USE_PORTAL", "0"),
+        env("LIBGL_ALWAYS_SOFTWARE", "1"),
+        env("DBUS_SESSION_BUS_ADDRESS", "disabled:"),
+    ]
+}
+
+fn display_env(display: &Display) -> Vec<(String, String)> {
+    match display {
+        Display::X11 { .. } => vec![env("DISPLAY", ":0"), env("XAUTHORITY", paths::XAUTHORITY.as_str()), env("GDK_BACKEND", "x11")],
+        Display::Wayland { .. } => {
+            vec![env("WAYLAND_DISPLAY", paths::WAYLAND.as_str()), env("GDK_BACKEND", "wayland"), env("MOZ_ENABLE_WAYLAND", "1")]
+        }
+        Display::None => Vec::new(),
+    }
+}
+
+fn display_mounts(display: &Display) -> Vec<Mount> {
+    match display {
+        Display::X11 { socket, .. } => vec![
+            Mount::Socket { source: socket.clone(), target: paths::X11 },
+            Mount::File { file: SuppliedFile::Xauthority, target: paths::XAUTHORITY },
+        ],
+        Display::Wayland { socket, .. } => vec![Mount::Socket { source: socket.clone(), target: paths::WAYLAND }],
+        Display::None => Vec::new(),
+    }
+}
