@@ -17,7 +17,8 @@ use crate::wait;
 
 /// Runs `command` to its end and returns its standard output; anything but success is an error that shows standard error.
 pub fn output(command: &mut Command) -> Result<Vec<u8>> {
-    finish(command, command.stdin(Stdio::null()).output())
+    let done = command.stdin(Stdio::null()).output();
+    finish(command, done)
 }
 
 /// As [`output`], with `input` written to its standard input.

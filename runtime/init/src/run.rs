@@ -8,7 +8,6 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// What can go wrong.
@@ -72,7 +71,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<u8, Error> {
 /// `SIGCHLD` and the signals passed on are blocked here and must not be in the program: std's `Command` resets the
 /// mask of what it starts.
 fn start(program: &str, arguments: &[&str]) -> Result<Pid, Error> {
-    let child = Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn();
+    let child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn();
     let child = child.map_err(|error| Error::Start(program.to_owned(), error))?;
     Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
 }

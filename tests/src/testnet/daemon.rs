@@ -3,15 +3,19 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
 
 use super::config::Layout;
 use super::netns::Namespace;
-use crate::process::ProcessId;
+use crate::process::{self, ProcessId};
+use crate::wait;
 
 const NAME: &str = "debian-tor";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -90,4 +94,58 @@ pub fn start_tor(layout: &Layout, name: &str, account: Account, place: &Namespac
     }
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     command.spawn().with_context(|| format!("cannot start tor as {name}"))
+}
+
+/// Starts one of the `serve-…` commands of torbox-testnet, its messages going to `out`, and waits until it says "ready".
+pub fn start_helper(mut command: Command, out: &Path, lifetime: Lifetime) -> Result<Child> {
+    let messages = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let stdin = match lifetime {
+        Lifetime::Owned => Stdio::piped(),
+        Lifetime::Detached => Stdio::null(),
+    };
+    command.env_clear().env("PATH", PATH).current_dir("/").process_group(0);
+    if lifetime == Lifetime::Owned {
+        command.arg("--owned");
+    }
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(messages);
+    let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+    if let Err(error) = wait_ready(&mut child) {
+        stop(&mut child);
+        return Err(error).with_context(|| format!("{command:?}: {}", wait::text_so_far(out).trim()));
+    }
+    Ok(child)
+}
+
+fn wait_ready(child: &mut Child) -> Result<()> {
+    let out = child.stdout.take().context("no standard output")?;
+    if !wait::readable(out.as_fd(), Instant::now() + Duration::from_secs(10))? {
+        bail!("the helper did not become ready");
+    }
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line)?;
+    if line != "ready\n" {
+        bail!("the helper ended at once");
+    }
+    Ok(())
+}
+
+/// The other end of [`start_helper`]: becomes the daemons' account, watches the owner if there is one, and says "ready".
+pub fn helper_ready(lifetime: Lifetime) -> Result<()> {
+    Account::of_tor()?.become_it()?;
+    if lifetime == Lifetime::Owned {
+        std::thread::spawn(|| {
+            let _end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(0);
+        });
+    }
+    println!("ready");
+    Ok(())
+}
+
+/// Ends a child and takes its status; a failure is only told, as this is for destructors.
+pub fn stop(child: &mut Child) {
+    let ended = process::end(&[ProcessId(child.id())], Duration::from_secs(2)).and_then(|()| Ok(child.wait()?));
+    if let Err(error) = ended {
+        eprintln!("cannot end a child process: {error:#}");
+    }
 }

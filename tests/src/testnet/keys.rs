@@ -11,7 +11,7 @@ use super::daemon::Account;
 use crate::process;
 
 /// Makes the keys of every authority among `nodes`, in its data directory.
-pub fn generate(layout: &Layout, account: Account, nodes: &[Node]) -> Result<Vec<Authority>> {
+pub(super) fn generate(layout: &Layout, account: Account, nodes: &[Node]) -> Result<Vec<Authority>> {
     std::thread::scope(|scope| {
         let authorities = nodes.iter().filter(|n| n.role == Role::Authority);
         let running: Vec<_> = authorities.map(|node| scope.spawn(move || authority(layout, account, node))).collect();

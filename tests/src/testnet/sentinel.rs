@@ -4,21 +4,21 @@
 //! knocks once more on every door, after which all earlier knocks are in the record.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::daemon::{Lifetime, start_helper, stop};
 use super::netns::Namespace;
-use crate::process::{self, ProcessId};
 use crate::wait;
 
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -49,14 +49,12 @@ pub struct Hit {
     pub said: String,
 }
 
-/// Opens `doors`; then says so on standard output and writes every hit to `log`, forever.
-/// `settled` is called between the two, to give up rights.
-pub fn serve(doors: &[Door], log: &Path, settled: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Opens `doors` and `log`, calls `ready`, then writes every hit to `log`, forever.
+pub fn serve(doors: &[Door], log: &Path, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     let open: Vec<Open> = doors.iter().map(Open::new).collect::<Result<_>>()?;
-    settled()?;
     let log = OpenOptions::new().append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+    ready()?;
     let log = Mutex::new(log);
-    println!("ready");
     std::thread::scope(|scope| {
         for (door, open) in doors.iter().zip(&open) {
             let log = &log;
@@ -187,9 +185,10 @@ static BARRIERS: AtomicU64 = AtomicU64::new(0);
 impl Sentinel {
     /// Opens `doors` in `place` and returns when they are open. `helper` is the `torbox-testnet` program; `log` must not exist.
     pub fn start(helper: &Path, place: &Namespace, doors: &[Door], log: &Path) -> Result<Self> {
+        File::create_new(log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = place.command(helper);
         command.arg("serve-sentinel").arg("--log").arg(log).arg("--doors").arg(serde_json::to_string(doors)?);
-        let child = start_helper(command)?;
+        let child = start_helper(command, &log.with_extension("out"), Lifetime::Owned)?;
         Ok(Self { child, place: place.clone(), doors: doors.to_vec(), log: log.to_owned() })
     }
 
@@ -221,36 +220,6 @@ impl Sentinel {
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        stop_helper(&mut self.child);
-    }
-}
-
-/// Starts one of the `serve-…` commands and waits until it says "ready". It ends when its standard input closes.
-pub(super) fn start_helper(mut command: Command) -> Result<Child> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {command:?}"))?;
-    let ready = wait_ready(&mut child);
-    if ready.is_err() {
-        stop_helper(&mut child);
-    }
-    ready.map(|()| child)
-}
-
-fn wait_ready(child: &mut Child) -> Result<()> {
-    let out = child.stdout.take().context("no standard output")?;
-    if !wait::readable(std::os::fd::AsFd::as_fd(&out), Instant::now() + Duration::from_secs(10))? {
-        bail!("the helper did not become ready");
-    }
-    let mut line = String::new();
-    BufReader::new(out).read_line(&mut line)?;
-    if line != "ready\n" {
-        bail!("the helper ended at once; its message is on standard error");
-    }
-    Ok(())
-}
-
-pub(super) fn stop_helper(child: &mut Child) {
-    let ended = process::end(&[ProcessId(child.id())], Duration::from_secs(2)).and_then(|()| Ok(child.wait()?));
-    if let Err(error) = ended {
-        eprintln!("cannot end a helper: {error:#}");
+        stop(&mut self.child);
     }
 }

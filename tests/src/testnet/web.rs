@@ -65,9 +65,12 @@ pub struct Request {
     pub agent: String,
 }
 
-/// Answers on both listeners, forever; writes a line to `log` for each request before it answers.
-pub fn serve(exit: TcpListener, onion: TcpListener, log: &Path) -> Result<()> {
+/// Listens at `exit` and `onion`, opens `log`, calls `ready`, then answers forever; each request is in the log before its answer.
+pub fn serve(exit: SocketAddr, onion: SocketAddr, log: &Path, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    let [exit, onion] = [exit, onion].map(|at| TcpListener::bind(at).with_context(|| format!("cannot listen at {at}")));
+    let (exit, onion) = (exit?, onion?);
     let log = OpenOptions::new().append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+    ready()?;
     let server = Server { log: Mutex::new(log), busy: AtomicUsize::new(0) };
     std::thread::scope(|scope| {
         let second = scope.spawn(|| server.listen(&onion, Via::Onion));
@@ -102,8 +105,7 @@ impl Server {
     fn answer(&self, mut stream: &TcpStream, peer: SocketAddr, via: Via) -> Result<()> {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        let mut request = Request { time_ms: now_ms(), peer: peer.ip(), via, ..read_head(stream)? };
-        request.time_ms = now_ms();
+        let request = Request { peer: peer.ip(), via, ..read_head(stream)? };
         self.note(&request)?;
         let reply = route(&request);
         std::thread::sleep(reply.delay);
@@ -136,7 +138,7 @@ fn read_head(stream: &TcpStream) -> Result<Request> {
     }
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-    Ok(Request { time_ms: 0, peer: IpAddr::from([0; 4]), via: Via::Exit, method, path, host, agent })
+    Ok(Request { time_ms: now_ms(), peer: IpAddr::from([0; 4]), via: Via::Exit, method, path, host, agent })
 }
 
 struct Reply {

@@ -1,0 +1,35 @@
+//! The native backend: libcontainer, in two processes of torbox's own binary.
+//!
+//! ```text
+//! torbox run ── plan, progress, the user's terminal
+//!   └─ torbox __outer     enters a user namespace (unprivileged) and a PID namespace, then only waits
+//!        └─ torbox __inner    process 1 of that PID namespace: builds its own root, creates, verifies, starts, supervises
+//!             ├─ init → tor
+//!             ├─ gate
+//!             └─ init → browser
+//! ```
+//! `__inner` is a process of its own because libcontainer forks and allocates, which hangs in a process with threads,
+//! and because its death, however it comes, must end every process, mount and socket of the box: the kernel does that
+//! for a PID namespace whose process 1 ends.
+
+mod create;
+mod enclose;
+mod host;
+mod inner;
+mod keep;
+mod launcher;
+mod observe;
+mod outer;
+mod protocol;
+mod supervise;
+
+pub use host::{IdError, cgroup_access, identity, remove_left_cgroups};
+pub use inner::inner_main;
+pub use launcher::{LaunchError, Launched};
+pub use outer::outer_main;
+pub use protocol::{Event, Launch, Supplies};
+
+/// Hidden subcommand of the process that enters the namespaces.
+pub const OUTER: &str = "__outer";
+/// Hidden subcommand of the process that holds the containers.
+pub const INNER: &str = "__inner";

@@ -1,0 +1,227 @@
+//! Watches a launched box until something ends it, and says what that was.
+//!
+//! One poll(2) loop over the containers' output, their processes, the request pipe and the signals. It never reads what
+//! crosses the links.
+
+use super::create::Created;
+use super::protocol::Event;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+use torbox_plan::Role;
+
+/// Why a box ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// A container's program ended with this code (128 plus the signal's number if by a signal).
+    Exited(Role, u8),
+    /// Whoever launched the box asked for it or is gone, or a signal did.
+    Asked,
+}
+
+/// What wakes the loop besides the containers.
+pub(super) struct Watch {
+    signals: SignalFd,
+}
+
+/// A container under watch.
+pub(super) struct Watched {
+    /// The container.
+    pub(super) created: Created,
+    /// What it wrote since the last newline.
+    partial: Vec<u8>,
+    /// Whether its output can still be read.
+    open: bool,
+}
+
+const MAX_LINE: usize = 4096;
+
+impl From<Created> for Watched {
+    fn from(created: Created) -> Self {
+        Self { created, partial: Vec::new(), open: true }
+    }
+}
+
+impl Watch {
+    /// Blocks the signals that are watched; must precede every fork, so that none is lost.
+    pub(super) fn new() -> nix::Result<Self> {
+        let mut signals = SigSet::empty();
+        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].iter().for_each(|&signal| signals.add(signal));
+        signals.thread_block()?;
+        Ok(Self { signals: SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
+    }
+
+    /// Waits, hands every complete line to `line`, and returns what ends the box, or `None` once `until` says so.
+    ///
+    /// # Errors
+    /// What poll(2) and read(2) say.
+    pub(super) fn run(&self, boxed: &mut [Watched], deadline: Option<Instant>, line: &mut dyn FnMut(Role, &str) -> Flow) -> io::Result<Option<Ending>> {
+        loop {
+            let woken = self.wait(boxed, deadline)?;
+            if woken.asked || self.signalled()? {
+                return Ok(Some(Ending::Asked));
+            }
+            if drain(boxed, &woken.readable, line)? == Flow::Enough {
+                return Ok(None);
+            }
+            if let Some(ending) = ended(boxed)? {
+                return Ok(Some(ending));
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    fn wait(&self, boxed: &[Watched], deadline: Option<Instant>) -> io::Result<Woken> {
+        let stdin = io::stdin();
+        let outputs = boxed.iter().filter(|watched| watched.open).map(|watched| watched.created.output.as_fd());
+        let all = [self.signals.as_fd(), stdin.as_fd()].into_iter().chain(outputs);
+        let mut fds: Vec<PollFd<'_>> = all.map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
+            PollTimeout::try_from(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true)).skip(1);
+        let asked = ready.next().unwrap_or(true);
+        let mut readable = Vec::with_capacity(boxed.len());
+        for watched in boxed {
+            readable.push(watched.open && ready.next().unwrap_or(false));
+        }
+        Ok(Woken { asked, readable })
+    }
+
+    /// Whether one of the signals that end a box arrived. `SIGCHLD` only wakes.
+    fn signalled(&self) -> io::Result<bool> {
+        let mut ends = false;
+        while let Some(info) = self.signals.read_signal()? {
+            ends |= info.ssi_signo != Signal::SIGCHLD as u32;
+        }
+        Ok(ends)
+    }
+}
+
+/// Whether to go on watching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Yes.
+    More,
+    /// What was waited for has come.
+    Enough,
+}
+
+struct Woken {
+    asked: bool,
+    readable: Vec<bool>,
+}
+
+fn drain(boxed: &mut [Watched], readable: &[bool], line: &mut dyn FnMut(Role, &str) -> Flow) -> io::Result<Flow> {
+    let mut flow = Flow::More;
+    for (watched, _) in boxed.iter_mut().zip(readable).filter(|(_, readable)| **readable) {
+        if read_lines(watched, line)? == Flow::Enough {
+            flow = Flow::Enough;
+        }
+    }
+    Ok(flow)
+}
+
+fn read_lines(watched: &mut Watched, line: &mut dyn FnMut(Role, &str) -> Flow) -> io::Result<Flow> {
+    let mut buffer = [0; MAX_LINE];
+    let count = watched.created.output.read(&mut buffer)?;
+    watched.open = count > 0;
+    watched.partial.extend(buffer.get(..count).unwrap_or_default());
+    let mut flow = Flow::More;
+    while let Some(end) = watched.partial.iter().position(|&byte| byte == b'\n') {
+        let whole: Vec<u8> = watched.partial.drain(..=end).collect();
+        if line(watched.created.role, String::from_utf8_lossy(&whole).trim_end()) == Flow::Enough {
+            flow = Flow::Enough;
+        }
+    }
+    if watched.partial.len() > MAX_LINE {
+        watched.partial.clear();
+    }
+    Ok(flow)
+}
+
+/// Reaps what ended. As process 1 of its PID namespace the runtime gets every orphan; only the containers' own count.
+fn ended(boxed: &[Watched]) -> io::Result<Option<Ending>> {
+    loop {
+        let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => (pid, u8::try_from(code).unwrap_or(u8::MAX)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)),
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        if let Some(watched) = boxed.iter().find(|watched| watched.created.pid == pid) {
+            return Ok(Some(Ending::Exited(watched.created.role, code)));
+        }
+    }
+}
+
+/// Asks process `pid` to end and waits for it, at most for `patience`; then the caller kills it.
+pub(super) fn end_gently(pid: Pid, patience: Duration) -> io::Result<()> {
+    match kill(pid, Signal::SIGTERM) {
+        Ok(()) => {}
+        Err(Errno::ESRCH) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    }
+    let deadline = Instant::now() + patience;
+    let watch = Watch::new()?;
+    while Instant::now() < deadline {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => watch.wait_for_child(deadline)?,
+            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+impl Watch {
+    fn wait_for_child(&self, deadline: Instant) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)).ok();
+        self.signalled().map(drop)
+    }
+}
+
+/// tor's own account of its progress: `... [notice] Bootstrapped 45% (requesting_descriptors): Asking for relay descriptors`.
+pub(super) fn bootstrap(line: &str) -> Option<Event> {
+    let (_, rest) = line.split_once("Bootstrapped ")?;
+    let (percent, rest) = rest.split_once('%')?;
+    let summary = rest.split_once(": ").map_or("", |(_, summary)| summary);
+    Some(Event::Bootstrap { percent: percent.parse().ok().filter(|percent| *percent <= 100)?, summary: summary.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bootstrap_lines_of_tor_are_read_and_others_are_not() {
+        let of = |percent, summary: &str| Some(Event::Bootstrap { percent, summary: summary.to_owned() });
+        let cases = [
+            ("Nov 23 16:00:00.000 [notice] Bootstrapped 0% (starting): Starting", of(0, "Starting")),
+            ("Nov 23 16:00:01.000 [notice] Bootstrapped 45% (requesting_descriptors): Asking for relay descriptors", of(45, "Asking for relay descriptors")),
+            ("Nov 23 16:00:02.000 [notice] Bootstrapped 100% (done): Done", of(100, "Done")),
+            ("Bootstrapped 101% (done): Done", None),
+            ("Bootstrapped x% (done): Done", None),
+            ("[notice] Opening Socks listener", None),
+        ];
+        for (line, event) in cases {
+            assert_eq!(bootstrap(line), event, "{line}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Displays that tests can look at: an X server and a Wayland compositor without a screen, pictures of them, what is written on
+//! the pictures, and the moment a window appears.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+mod input;
+mod picture;
+mod watch;
+mod weston;
+mod xvfb;
+
+pub use input::Input;
+pub use picture::Picture;
+pub use watch::{Appeared, Watch};
+pub use weston::Weston;
+pub use xvfb::Xvfb;
+
+use crate::process;
+
+/// Size of every test display, in pixels.
+pub const SIZE: (u16, u16) = (1280, 800);
+
+/// The text on a picture, as tesseract(1) reads it; lines in reading order.
+pub fn read_text(png: &Path) -> Result<String> {
+    let mut command = Command::new("tesseract");
+    // One thread: on a small machine more are slower by far.
+    command.env("OMP_THREAD_LIMIT", "1").arg(png).args(["stdout", "--psm", "6"]);
+    let text = process::output(&mut command).with_context(|| format!("cannot read the text on {}", png.display()))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
