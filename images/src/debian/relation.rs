@@ -54,12 +54,12 @@ impl Operator {
 }
 
 impl Relation {
-    /// Reads `name[:arch] [(operator version)] [[architectures]] [<profiles>]`.
+    /// Reads `name[:arch] [(operator version)] [[architectures]]`; architectures are ignored.
     fn parse(text: &str) -> Option<Self> {
-        let text = text.split(['[', '<'].as_slice()).next().filter(|_| !text.contains('(')).unwrap_or(text).trim();
+        let text = text.split('[').next()?.trim();
         let (name, bound) = match text.split_once('(') {
             None => (text, None),
-            Some((name, bound)) => (name, Some(parse_bound(bound.split_once(')')?.0)?)),
+            Some((name, bound)) => (name, Some(parse_bound(bound.strip_suffix(')')?)?)),
         };
         let name = name.trim().split(':').next()?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "+-._".contains(c);

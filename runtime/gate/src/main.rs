@@ -34,7 +34,7 @@ fn serve(arguments: Vec<std::ffi::OsString>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn report(error: &dyn Error) {
+fn report(error: &(dyn Error + 'static)) {
     let mut text = format!("torbox-gate: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

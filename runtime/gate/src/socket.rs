@@ -35,7 +35,7 @@ pub enum ListenError {
 ///
 /// # Errors
 /// The path is too long or has a NUL byte.
-pub fn address(path: &Path) -> std::result::Result<SocketAddrUnix, ListenError> {
+pub(crate) fn address(path: &Path) -> std::result::Result<SocketAddrUnix, ListenError> {
     SocketAddrUnix::new(path).map_err(|error| ListenError::Address(path.display().to_string(), error))
 }
 

@@ -181,7 +181,7 @@ pub fn dir_port(node: &Node) -> String {
 
 fn daemon(layout: &Layout, name: &str) -> String {
     let (data, log) = (layout.data(name), layout.log(name));
-    format!("DataDirectory {}\nLog notice file {}\nSafeLogging 0\nRunAsDaemon 0\n", data.display(), log.display())
+    format!("DataDirectory {}\nLog notice file {}\nLog info file {}.info\nSafeLogging 0\nRunAsDaemon 0\n", data.display(), log.display(), log.display())
 }
 
 const TESTING: &str = "\

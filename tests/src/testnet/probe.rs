@@ -84,11 +84,31 @@ fn socks5(stream: &mut UnixStream, host: &str, port: u16) -> Result<()> {
         bail!("the proxy wants another method: {method:?}");
     }
     stream.write_all(&[&[5, 1, 0, 3, length], host.as_bytes(), &port.to_be_bytes()].concat())?;
-    // tor always answers with an IPv4 address.
-    let mut reply = [0; 10];
+    let mut reply = [0; 4];
     stream.read_exact(&mut reply).context("SOCKS request")?;
-    match reply {
-        [5, 0, 0, 1, ..] => Ok(()),
-        [_, code, ..] => bail!("SOCKS error {code:#04x}"),
+    let [5, code, _, address_type] = reply else { bail!("not a SOCKS5 reply: {reply:?}") };
+    if code != 0 {
+        bail!("SOCKS error {code:#04x}");
     }
+    skip_address(stream, address_type)
+}
+
+/// Reads past the bound address and its port, of which no use is made.
+fn skip_address(stream: &mut UnixStream, address_type: u8) -> Result<()> {
+    let length = match address_type {
+        1 => 4,
+        4 => 16,
+        3 => {
+            let mut length = [0];
+            stream.read_exact(&mut length)?;
+            length[0].into()
+        }
+        other => bail!("unknown SOCKS address type {other}"),
+    };
+    let wanted = length + 2;
+    let skipped = std::io::copy(&mut stream.take(wanted), &mut std::io::sink()).context("SOCKS address")?;
+    if skipped != wanted {
+        bail!("the SOCKS reply broke off");
+    }
+    Ok(())
 }

@@ -1,0 +1,85 @@
+//! Where torbox keeps things (XDG Base Directory Specification; FHS for root).
+
+use crate::error::CliError;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use torbox_plan::BoxName;
+
+/// torbox's directories. Those that are used are made, mode 0700 for a user.
+#[derive(Debug)]
+pub(crate) struct Dirs {
+    data: PathBuf,
+    cache: PathBuf,
+    state: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Dirs {
+    /// Below `dir` if given, else where the system wants them.
+    pub(crate) fn new(dir: Option<&Path>) -> Result<Self, CliError> {
+        if let Some(dir) = dir {
+            let dir = std::path::absolute(dir).map_err(|source| CliError::Path { path: dir.to_owned(), source })?;
+            return Ok(Self { data: dir.join("data"), cache: dir.join("cache"), state: dir.join("state"), runtime: dir.join("run") });
+        }
+        if nix::unistd::geteuid().is_root() {
+            let path = |path: &str| PathBuf::from(path);
+            return Ok(Self { data: path("/var/lib/torbox"), cache: path("/var/cache/torbox"), state: path("/var/lib/torbox/state"), runtime: path("/run/torbox") });
+        }
+        let state = xdg("XDG_STATE_HOME", ".local/state")?;
+        // Without a session there is no XDG_RUNTIME_DIR; sockets and locks then lie beside the state.
+        let runtime = xdg("XDG_RUNTIME_DIR", ".local/state/torbox/run")?;
+        Ok(Self { data: xdg("XDG_DATA_HOME", ".local/share")?, cache: xdg("XDG_CACHE_HOME", ".cache")?, state, runtime })
+    }
+
+    /// The image store.
+    pub(crate) fn store(&self) -> Result<PathBuf, CliError> {
+        make(self.data.join("images"))
+    }
+
+    /// Downloads.
+    pub(crate) fn cache(&self) -> Result<PathBuf, CliError> {
+        make(self.cache.clone())
+    }
+
+    /// tor's state of a box, kept between runs.
+    pub(crate) fn tor_state(&self, name: &BoxName) -> Result<PathBuf, CliError> {
+        make(self.state.join("boxes").join(name.as_str()).join("tor"))
+    }
+
+    /// Sockets and locks of boxes that run.
+    pub(crate) fn boxes(&self) -> Result<PathBuf, CliError> {
+        make(self.runtime.join("boxes"))
+    }
+
+    /// An empty directory over which the runtime of a box mounts its root.
+    pub(crate) fn scratch(&self, name: &BoxName) -> Result<PathBuf, CliError> {
+        make(self.boxes()?.join(format!("{name}.root")))
+    }
+}
+
+fn xdg(variable: &'static str, fallback: &str) -> Result<PathBuf, CliError> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    if let Some(path) = std::env::var_os(variable).map(PathBuf::from).and_then(absolute) {
+        return Ok(path.join("torbox"));
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from).and_then(absolute).ok_or(CliError::NoDirectory("HOME"))?;
+    Ok(home.join(fallback).join("torbox"))
+}
+
+fn make(path: PathBuf) -> Result<PathBuf, CliError> {
+    let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
+    match DirBuilder::new().recursive(true).mode(mode).create(&path) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(CliError::Path { path, source }),
+    }
+}
+
+/// Removes `path`, which may not be there.
+pub(crate) fn remove(path: &Path) -> Result<(), CliError> {
+    let removed = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(CliError::Path { path: path.to_owned(), source }),
+        _ => Ok(()),
+    }
+}

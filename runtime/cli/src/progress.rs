@@ -1,0 +1,69 @@
+//! Progress on standard error: one line that is rewritten on a terminal, a line a phase elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Shows what is being done.
+pub(crate) struct Progress {
+    terminal: bool,
+    phase: String,
+    shown: Option<Instant>,
+}
+
+/// How often a line is rewritten at most.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), phase: String::new(), shown: None }
+    }
+
+    /// Begins a phase: said once.
+    pub(crate) fn begin(&mut self, phase: &str) {
+        if phase == self.phase {
+            return;
+        }
+        self.end();
+        phase.clone_into(&mut self.phase);
+        if self.terminal { self.rewrite("") } else { say(&format!("torbox: {phase}\n")) }
+    }
+
+    /// How far the phase is: shown on a terminal only, and not more often than can be read.
+    pub(crate) fn detail(&mut self, detail: &str) {
+        if self.terminal && self.shown.is_none_or(|shown| shown.elapsed() >= INTERVAL) {
+            self.shown = Some(Instant::now());
+            self.rewrite(detail);
+        }
+    }
+
+    /// Ends the line that is being rewritten.
+    pub(crate) fn end(&mut self) {
+        if self.terminal && !self.phase.is_empty() {
+            say("\n");
+        }
+        self.phase.clear();
+    }
+
+    fn rewrite(&self, detail: &str) {
+        say(&format!("\r\x1b[Ktorbox: {} {detail}", self.phase));
+    }
+}
+
+/// A terminal that is gone is no reason to end a box.
+fn say(text: &str) {
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
+impl torbox_images::Progress for Progress {
+    fn phase(&mut self, what: &str) {
+        self.begin(what);
+    }
+
+    fn advance(&mut self, done: u64, total: Option<u64>) {
+        const MIB: u64 = 1 << 20;
+        match total {
+            Some(total) if total > 0 => self.detail(&format!("{}% of {} MiB", done * 100 / total, total / MIB)),
+            _ => self.detail(&format!("{} MiB", done / MIB)),
+        }
+    }
+}
