@@ -15,7 +15,10 @@
 pub mod address;
 mod admin;
 pub mod config;
+pub mod control;
+mod cookie;
 mod counters;
+mod hub;
 pub mod policy;
 mod relay;
 pub mod server;

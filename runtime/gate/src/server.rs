@@ -4,6 +4,9 @@
 use crate::admin::{self, Admin};
 use crate::config::{Config, Lifeline};
 use crate::counters::Counters;
+pub use crate::cookie::CookieError;
+pub use crate::hub::ControlError;
+use crate::hub::{Hub, Interest, Order};
 use crate::policy::socks::{HANDSHAKES, PIPES, STREAMS};
 use crate::relay::{Ready, Tools};
 use crate::slab::{Key, Slab};
@@ -37,6 +40,9 @@ pub enum GateError {
     /// A socket cannot be made.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The control side cannot start.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The tag is unusable.
     #[error(transparent)]
     Tag(#[from] TagError),
@@ -67,6 +73,9 @@ enum Who {
     Client(Key),
     Tor(Key),
     Admin(Key),
+    ControlListener,
+    Session(Key),
+    TorControl,
 }
 
 impl Who {
@@ -80,6 +89,9 @@ impl Who {
             Self::Client(key) => (4, Some(key)),
             Self::Tor(key) => (5, Some(key)),
             Self::Admin(key) => (6, Some(key)),
+            Self::ControlListener => (7, None),
+            Self::Session(key) => (8, Some(key)),
+            Self::TorControl => (9, None),
         };
         let key = key.map_or(0, |key| u64::from(key.slot & 0x00FF_FFFF) << 32 | u64::from(key.generation));
         kind << 56 | key
@@ -98,6 +110,9 @@ impl Who {
             4 => Some(Self::Client(key)),
             5 => Some(Self::Tor(key)),
             6 => Some(Self::Admin(key)),
+            7 => Some(Self::ControlListener),
+            8 => Some(Self::Session(key)),
+            9 => Some(Self::TorControl),
             _ => None,
         }
     }
@@ -116,6 +131,7 @@ pub struct Server {
     counters: Counters,
     streams: Slab<Stream>,
     admins: Slab<Admin>,
+    hub: Option<Hub>,
     /// Streams whose turn it is, in order.
     queue: VecDeque<Key>,
     /// Handshakes in the order in which they began: the first to go when there are too many.
@@ -144,6 +160,7 @@ impl Server {
             counters: Counters::default(),
             streams: Slab::new(),
             admins: Slab::new(),
+            hub: config.control.as_ref().map(Hub::start).transpose()?,
             queue: VecDeque::new(),
             greeting: VecDeque::new(),
             dialing: Vec::new(),
@@ -162,6 +179,9 @@ impl Server {
         watch(&self.epoll, &self.socks, Who::SocksListener, listening).map_err(refused)?;
         if let Some(admin) = &self.admin {
             watch(&self.epoll, admin, Who::AdminListener, listening).map_err(refused)?;
+        }
+        if let Some(hub) = &self.hub {
+            watch(&self.epoll, hub.listener(), Who::ControlListener, listening).map_err(refused)?;
         }
         match lifeline {
             Lifeline::None => Ok(()),
@@ -201,7 +221,7 @@ impl Server {
             0
         } else if !self.dialing.is_empty() {
             20
-        } else if self.streams.len() > 0 {
+        } else if self.streams.len() > 0 || self.hub.as_ref().is_some_and(Hub::is_busy) {
             1000
         } else {
             return None;
@@ -223,6 +243,9 @@ impl Server {
             Who::Client(key) => self.stream_event(key, flags, |stream| &mut stream.client_ready),
             Who::Tor(key) => self.stream_event(key, flags, |stream| &mut stream.tor_ready),
             Who::Admin(key) => self.admin_event(key),
+            Who::ControlListener => self.accept_session(),
+            Who::Session(key) => self.session_event(key, flags),
+            Who::TorControl => self.tor_control_event(),
         }
         None
     }
@@ -332,6 +355,10 @@ impl Server {
         let late: Vec<Key> = self.streams.iter().filter(|(_, s)| s.deadline <= now).map(|(key, _)| key).collect();
         self.counters.timed_out += late.len() as u64;
         late.into_iter().for_each(|key| self.close(key));
+        let mut orders = Vec::new();
+        let touched = self.hub.as_mut().map(|hub| hub.sweep(now, &mut orders)).unwrap_or_default();
+        self.carry_out(orders);
+        touched.into_iter().for_each(|key| self.serve_session(key));
     }
 
     /// A new identity: later streams carry another tag, and no earlier stream lives on.
@@ -339,6 +366,71 @@ impl Server {
         self.tag.rotate();
         let all: Vec<Key> = self.streams.iter().map(|(key, _)| key).collect();
         all.into_iter().for_each(|key| self.close(key));
+    }
+
+    fn admin_new_identity(&mut self) {
+        self.new_identity();
+        let (now, mut orders) = (self.now(), Vec::new());
+        if let Some(hub) = &mut self.hub {
+            hub.newnym(now, &mut orders);
+        }
+        self.carry_out(orders);
+    }
+
+    fn accept_session(&mut self) {
+        let now = self.now();
+        let Some(hub) = &mut self.hub else { return };
+        let Some(key) = hub.accept(now, &mut self.counters) else { return };
+        let watched = hub.client_socket(key).map(|(fd, _)| watch(&self.epoll, fd, Who::Session(key), SESSION_INPUT));
+        if watched != Some(Ok(())) {
+            hub.remove(key);
+        }
+    }
+
+    fn session_event(&mut self, key: Key, flags: epoll::EventFlags) {
+        // Half-closed is gone as well: a client that does not wait for its answers is none.
+        if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+            self.hub.iter_mut().for_each(|hub| hub.remove(key));
+            return;
+        }
+        self.serve_session(key);
+    }
+
+    fn serve_session(&mut self, key: Key) {
+        let (now, mut orders) = (self.now(), Vec::new());
+        let Some(hub) = &mut self.hub else { return };
+        let stays = hub.client_event(key, now, &mut self.counters, &mut orders);
+        let watched = stays.then(|| hub.client_socket(key)).flatten().map(|(fd, interest)| {
+            epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(Who::Session(key).token()), flags_for(interest))
+        });
+        if watched != Some(Ok(())) {
+            hub.remove(key);
+        }
+        self.carry_out(orders);
+    }
+
+    fn tor_control_event(&mut self) {
+        let now = self.now();
+        let Some(hub) = &mut self.hub else { return };
+        let touched = hub.tor_event(&self.tag, now);
+        touched.into_iter().for_each(|key| self.serve_session(key));
+    }
+
+    fn carry_out(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::NewIdentity => self.new_identity(),
+                Order::WatchTor => {
+                    let tor = self.hub.as_ref().and_then(Hub::tor_socket);
+                    let watched = tor.map(|tor| watch(&self.epoll, tor, Who::TorControl, epoll::EventFlags::IN));
+                    if watched != Some(Ok(()))
+                        && let Some(hub) = &mut self.hub
+                    {
+                        hub.drop_tor();
+                    }
+                }
+            }
+        }
     }
 
     fn accept_admin(&mut self) {
@@ -359,7 +451,7 @@ impl Server {
         for request in requests {
             let answer = match request {
                 admin::Request::NewIdentity => {
-                    self.new_identity();
+                    self.admin_new_identity();
                     "ok\n".to_owned()
                 }
                 admin::Request::Status => self.status(),
@@ -376,7 +468,9 @@ impl Server {
     }
 
     fn status(&self) -> String {
-        format!("streams={} identity={} {}\n", self.streams.len(), self.tag.identity(), self.counters)
+        let sessions = self.hub.as_ref().map_or(0, Hub::sessions);
+        let (streams, identity) = (self.streams.len(), self.tag.identity());
+        format!("streams={streams} sessions={sessions} identity={identity} {}\n", self.counters)
     }
 }
 
@@ -385,6 +479,17 @@ const EDGES: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::OUT)
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::ET);
+
+/// Control sessions are few and slow: level-triggered, so that what one leaves unread is announced again.
+const SESSION_INPUT: epoll::EventFlags = epoll::EventFlags::IN;
+
+fn flags_for(interest: Interest) -> epoll::EventFlags {
+    match interest {
+        Interest::Input => SESSION_INPUT,
+        Interest::Output => epoll::EventFlags::OUT,
+        Interest::End => epoll::EventFlags::empty(),
+    }
+}
 
 fn watch(epoll: &OwnedFd, fd: impl AsFd, who: Who, flags: epoll::EventFlags) -> Result<(), Errno> {
     epoll::add(epoll, fd, epoll::EventData::new_u64(who.token()), flags)
