@@ -137,7 +137,7 @@ fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(
             asked = true;
         }
         if woken.event {
-            match launched.next() {
+            match launched.next_event() {
                 Ok(Some(event)) => {
                     if let Some(ended) = shown.show(event, output) {
                         return ended;

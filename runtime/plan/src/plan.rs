@@ -603,3 +603,125 @@ fn display_mounts(display: &Display) -> Vec<Mount> {
         Display::None => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Facts, NetworkFact};
+    use crate::intent::Limits;
+    use std::collections::BTreeSet;
+
+    fn image(name: &str, program: &str) -> Image {
+        Image { name: name.to_owned(), digest: format!("sha256:{name}"), entrypoint: vec![program.to_owned()] }
+    }
+
+    fn intent() -> Intent {
+        Intent {
+            name: BoxName::new("default").unwrap(),
+            tor: image("tor", "/usr/bin/tor"),
+            browser: image("browser", "/opt/tor-browser/Browser/firefox.real"),
+            program: Program::Browser { url: Some("https://example.org/".to_owned()) },
+            client_auth: ClientAuth::Required,
+            torrc: String::new(),
+            limits: Limits::default(),
+        }
+    }
+
+    fn user(access: SocketAccess) -> Host {
+        let range = |start| IdRange { start, count: 65_536 };
+        Host {
+            identity: Identity::User { uid: 1000, gid: 1001, subuid: range(100_000), subgid: range(200_000) },
+            cgroup: CgroupAccess::None,
+            display: Display::X11 { socket: PathBuf::from("/tmp/.X11-unix/X7"), access },
+            open_files: 1 << 20,
+        }
+    }
+
+    fn root() -> Host {
+        let identity = Identity::Root { ids: IdRange { start: 2_000_000_000, count: 65_536 } };
+        Host { identity, cgroup: CgroupAccess::Delegated("/".to_owned()), ..user(SocketAccess::Everyone) }
+    }
+
+    /// The id of the host behind an id of the runtime's namespace.
+    fn on_host(map: &[IdMap], id: u32) -> u32 {
+        map.iter().find(|m| (m.inside..m.inside + m.count).contains(&id)).map_or(id, |m| m.outside + (id - m.inside))
+    }
+
+    #[test]
+    fn g1_only_tor_has_a_network() {
+        for host in [user(SocketAccess::Everyone), root()] {
+            let plan = Plan::new(&intent(), &host).unwrap();
+            let networks = Role::ALL.map(|role| plan.container(role).unwrap().network);
+            assert_eq!(networks, [Network::Uplink, Network::Loopback, Network::Loopback]);
+            let browser = Facts::of(plan.container(Role::Browser).unwrap());
+            assert_eq!(browser.network, NetworkFact::Own { interfaces: vec!["lo".to_owned()], routes: 0 });
+        }
+    }
+
+    #[test]
+    fn g3_browser_gets_one_link_and_one_display_socket_of_the_outside() {
+        let plan = Plan::new(&intent(), &user(SocketAccess::Everyone)).unwrap();
+        let mounts = &plan.container(Role::Browser).unwrap().mounts;
+        let outside: Vec<_> = mounts.iter().filter(|mount| !matches!(mount, Mount::Proc | Mount::Dev | Mount::Tmpfs { .. })).collect();
+        let socket = Mount::Socket { source: "/tmp/.X11-unix/X7".into(), target: paths::X11 };
+        let link = Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadOnly };
+        assert_eq!(outside, [&link, &socket, &Mount::File { file: SuppliedFile::Xauthority, target: paths::XAUTHORITY }]);
+    }
+
+    #[test]
+    fn g6_browser_is_the_same_on_unlike_hosts_but_for_ids_and_the_socket_on_the_host() {
+        let constant = |host: &Host| {
+            let Container { args, env, hostname, masked, read_only, mounts, .. } = Plan::new(&intent(), host).unwrap().container(Role::Browser).unwrap().clone();
+            (args, env, hostname, masked, read_only, mounts.iter().map(|mount| mount.target()).collect::<Vec<_>>())
+        };
+        let elsewhere = Host { display: Display::X11 { socket: "/tmp/.X11-unix/X99".into(), access: SocketAccess::Everyone }, ..root() };
+        assert_eq!(constant(&user(SocketAccess::Everyone)), constant(&elsewhere));
+    }
+
+    #[test]
+    fn roles_never_share_a_user_of_the_host_and_none_is_the_caller() {
+        let plan = Plan::new(&intent(), &user(SocketAccess::Everyone)).unwrap();
+        let mut seen = BTreeSet::new();
+        for container in &plan.containers {
+            for id in container.uids.outside..container.uids.outside + container.uids.count {
+                assert!(seen.insert(on_host(&plan.outer_uids, id)), "{} shares id {id}", container.role);
+            }
+        }
+        assert!(!seen.contains(&1000));
+        assert_eq!(on_host(&plan.outer_uids, 0), 1000, "the runtime is the caller");
+    }
+
+    #[test]
+    fn a_display_socket_of_the_callers_own_makes_the_browser_the_caller() {
+        let plan = Plan::new(&intent(), &user(SocketAccess::Owner(1000))).unwrap();
+        let browser = plan.container(Role::Browser).unwrap();
+        assert_eq!(on_host(&plan.outer_uids, browser.outside_uid()), 1000);
+        assert_eq!(on_host(&plan.outer_gids, browser.outside_gid()), 1001);
+        let mut ids: Vec<u32> = plan.outer_uids.iter().flat_map(|map| map.inside..map.inside + map.count).collect();
+        ids.dedup();
+        assert_eq!(ids, (0..=SLICE * 3).collect::<Vec<_>>(), "the map has no hole and no overlap");
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_refused() {
+        let refused = |intent: &Intent, host: &Host| Plan::new(intent, host).unwrap_err();
+        let range = IdRange { start: 1, count: 6144 };
+        let few = Host { identity: Identity::User { uid: 1, gid: 1, subuid: range, subgid: range }, ..root() };
+        assert_eq!(refused(&intent(), &few), PlanError::TooFewIds { available: 6144, needed: 6145 });
+        let foreign = PlanError::ForeignDisplay { socket: "/tmp/.X11-unix/X7".into(), owner: 1234 };
+        assert_eq!(refused(&intent(), &user(SocketAccess::Owner(1234))), foreign);
+        let root_display = Host { display: Display::X11 { socket: "/tmp/.X11-unix/X7".into(), access: SocketAccess::Owner(0) }, ..root() };
+        assert!(matches!(refused(&intent(), &root_display), PlanError::ForeignDisplay { owner: 0, .. }));
+        assert_eq!(refused(&intent(), &Host { display: Display::None, ..root() }), PlanError::NoDisplay);
+        let option = Intent { program: Program::Browser { url: Some("--profile".to_owned()) }, ..intent() };
+        assert_eq!(refused(&option, &root()), PlanError::UrlIsOption("--profile".to_owned()));
+        let hollow = Intent { browser: Image { entrypoint: vec![], ..intent().browser }, ..intent() };
+        assert_eq!(refused(&hollow, &root()), PlanError::NoEntrypoint("browser".to_owned()));
+    }
+
+    #[test]
+    fn tor_transproxy_is_in_no_environment() {
+        let plan = Plan::new(&intent(), &root()).unwrap();
+        assert!(plan.containers.iter().flat_map(|container| &container.env).all(|(name, _)| name != "TOR_TRANSPROXY"));
+    }
+}

@@ -23,11 +23,18 @@ use crate::process;
 /// Size of every test display, in pixels.
 pub const SIZE: (u16, u16) = (1280, 800);
 
-/// The text on a picture, as tesseract(1) reads it; lines in reading order.
+/// The text on a picture, as tesseract(1) reads it; lines in reading order. tesseract expects letters as a scanner sees them, so
+/// the picture is enlarged first.
 pub fn read_text(png: &Path) -> Result<String> {
+    let large = tempfile::Builder::new().prefix("torbox-read-").suffix(".png").tempfile()?;
+    Picture::load(png)?.enlarged(2).save(large.path())?;
+    recognise(large.path()).with_context(|| format!("cannot read the text on {}", png.display()))
+}
+
+fn recognise(png: &Path) -> Result<String> {
     let mut command = Command::new("tesseract");
     // One thread: on a small machine more are slower by far.
     command.env("OMP_THREAD_LIMIT", "1").arg(png).args(["stdout", "--psm", "6"]);
-    let text = process::output(&mut command).with_context(|| format!("cannot read the text on {}", png.display()))?;
+    let text = process::output(&mut command)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -123,6 +123,11 @@ impl Layout {
     pub fn onion(&self) -> PathBuf {
         self.data("onion").join("service")
     }
+    /// The control socket of its tor.
+    #[must_use]
+    pub fn onion_control(&self) -> PathBuf {
+        self.data("onion").join("control")
+    }
     /// The SOCKS socket of the client that checks the network.
     #[must_use]
     pub fn probe_socket(&self) -> PathBuf {
@@ -150,10 +155,9 @@ pub fn probe(layout: &Layout, authorities: &[Authority]) -> String {
 /// The daemon that offers the onion service.
 #[must_use]
 pub fn onion(layout: &Layout, authorities: &[Authority]) -> String {
-    let service = layout.onion();
-    daemon(layout, "onion")
-        + &client(authorities)
-        + &format!("SocksPort 0\nHiddenServiceDir {}\nHiddenServicePort 80 {WEB}:{ONION_PORT}\n", service.display())
+    let (service, control) = (layout.onion(), layout.onion_control());
+    let own = format!("SocksPort 0\nHiddenServiceDir {}\nHiddenServicePort 80 {WEB}:{ONION_PORT}\n", service.display());
+    daemon(layout, "onion") + &client(authorities) + &own + &format!("ControlSocket unix:{} RelaxDirModeCheck\n", control.display())
 }
 
 /// A relay or an authority.
@@ -181,7 +185,7 @@ pub fn dir_port(node: &Node) -> String {
 
 fn daemon(layout: &Layout, name: &str) -> String {
     let (data, log) = (layout.data(name), layout.log(name));
-    format!("DataDirectory {}\nLog notice file {}\nLog info file {}.info\nSafeLogging 0\nRunAsDaemon 0\n", data.display(), log.display(), log.display())
+    format!("DataDirectory {}\nLog notice file {}\nSafeLogging 0\nRunAsDaemon 0\n", data.display(), log.display())
 }
 
 const TESTING: &str = "\

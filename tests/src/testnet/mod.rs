@@ -19,6 +19,7 @@ pub mod daemon;
 mod keys;
 pub mod netns;
 pub mod probe;
+mod published;
 pub mod sentinel;
 pub mod web;
 
@@ -32,6 +33,7 @@ use crate::require::{self, Need};
 use config::{Authority, Layout, Node};
 use daemon::{Account, start_helper, start_tor};
 use probe::Probe;
+use published::Publication;
 
 /// How long one bring-up may take, from the start of the daemons until both pages came.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -181,6 +183,7 @@ impl TestNet {
 
     fn wait_until_it_works(&mut self, account: Account, progress: fn(&str)) -> Result<(Duration, Duration)> {
         let begun = Instant::now();
+        let publication = Publication::follow(&self.layout.onion_control(), begun + PATIENCE)?;
         let probe = Probe::start(&self.layout, account, &self.client())?;
         progress("waiting for the first consensus and the page behind the exit");
         probe.wait_for_page(&config::WEB.to_string(), begun + PATIENCE)?;
@@ -188,6 +191,7 @@ impl TestNet {
         let onion = fs::read_to_string(self.layout.onion().join("hostname")).context("the onion service has no name")?;
         self.state.onion_url = format!("http://{}/", onion.trim());
         progress("waiting for the onion service");
+        publication.wait(begun + PATIENCE)?;
         probe.wait_for_page(onion.trim(), begun + PATIENCE)?;
         Ok((exit, begun.elapsed()))
     }

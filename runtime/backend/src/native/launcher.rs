@@ -51,7 +51,7 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Starts the runtime for `launch`. Events follow through [`Launched::next`].
+    /// Starts the runtime for `launch`. Events follow through [`Launched::next_event`].
     ///
     /// # Errors
     /// [`LaunchError`]; nothing is left running.
@@ -81,7 +81,7 @@ impl Launched {
     }
 
     fn write_maps(&mut self, plan: &Plan) -> Result<(), LaunchError> {
-        match self.next()? {
+        match self.next_event()? {
             Some(Event::NeedsMaps { pid }) => {
                 write_map("newuidmap", pid, &plan.outer_uids)?;
                 write_map("newgidmap", pid, &plan.outer_gids)?;
@@ -116,7 +116,7 @@ impl Launched {
     ///
     /// # Errors
     /// [`LaunchError::Talk`] or [`LaunchError::Unknown`].
-    pub fn next(&mut self) -> Result<Option<Event>, LaunchError> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, LaunchError> {
         loop {
             if let Some(event) = self.buffered()? {
                 return Ok(Some(event));
