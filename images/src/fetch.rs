@@ -99,16 +99,23 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    /// Like [`Self::bytes`] for a file too large to hold: the path of the cached copy, just digested.
-    pub(crate) fn file(&self, wanted: &Wanted, advance: &dyn Fn(u64)) -> Result<PathBuf, Error> {
-        self.ensure(wanted, advance)?;
-        let path = self.cached(wanted);
-        let digest = digest_file(&path)?;
-        if digest != wanted.sha256 {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    /// Fetches a file whose digest is not known beforehand to the new file `path`; its signature is still to be checked.
+    pub(crate) fn unpinned(&self, url: &str, path: &Path, limit: u64, advance: &dyn Fn(u64)) -> Result<(), Error> {
+        let mut reader = self.get(url, 0, limit)?.into_body().into_reader();
+        let mut file = File::create_new(path).map_err(Error::io("create", path))?;
+        let (mut buffer, mut length) = (vec![0; 64 << 10], 0);
+        loop {
+            let read = reader.read(&mut buffer).map_err(|e| unreachable(url, ureq::Error::Io(e)))?;
+            length += read as u64;
+            if length > limit {
+                return Err(Error::Length { url: url.to_owned(), expected: limit, got: length });
+            }
+            if read == 0 {
+                return Ok(());
+            }
+            file.write_all(buffer.get(..read).unwrap_or_default()).map_err(Error::io("write", path))?;
+            advance(read as u64);
         }
-        check(&wanted.what, wanted.sha256, digest)?;
-        Ok(path)
     }
 
     /// Continues a partial download where there is one; a partial file is locked while it is written.

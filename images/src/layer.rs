@@ -9,6 +9,7 @@ use crate::{
     tree::{Entry, Node, Tree, TreePath},
 };
 use flate2::{Compression, GzBuilder};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
     fs::File,
@@ -23,7 +24,8 @@ const MEMBER: usize = 4 << 20;
 const WORKERS: usize = 2;
 
 /// A layer that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Written {
     /// Digest of the compressed bytes.
     pub(crate) digest: Digest,

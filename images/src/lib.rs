@@ -1,1 +1,45 @@
-//! Placeholder.
+//! Builds torbox's images from signed inputs: Debian's packages and the Tor Project's releases in, OCI images out.
+//!
+//! No daemon, no root, no program of the host, and no script of a package is needed or run. The same inputs give the same
+//! digests on every machine. What is not signed, or signed by another key, or expired, is an error, never a warning.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking"))]
+
+mod base;
+mod browser;
+mod build;
+mod debian;
+mod digest;
+mod elf;
+mod error;
+mod fetch;
+mod generate;
+mod image;
+mod intake;
+mod layer;
+mod lock;
+mod mirror;
+mod names;
+mod oci;
+mod openpgp;
+mod parallel;
+mod recipe;
+mod rootfs;
+mod select;
+mod standin;
+mod store;
+mod torproject;
+mod tree;
+mod trust;
+mod unpack;
+mod xz;
+
+pub use build::{BuildRequest, Programs, ReleaseFiles, build, build_from};
+pub use digest::Digest;
+pub use error::Error;
+pub use image::Image;
+pub use mirror::{Mirror, Mirrors, mirrors_from_apt};
+pub use names::{Arch, ImageName, RecipeName};
+pub use openpgp::Keyring;
+pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Recipe, Suite, TorProject};
+pub use store::{Progress, Rootfs, Store};
+pub use trust::Trust;

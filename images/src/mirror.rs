@@ -54,7 +54,7 @@ impl Mirror {
 #[derive(Clone, Debug)]
 pub enum Mirrors {
     /// These, tried in turn.
-    Given(Vec<Mirror>),
+    Named(Vec<Mirror>),
     /// The apt sources below this directory, which is `/etc/apt` on Debian.
     Apt(PathBuf),
 }
@@ -66,7 +66,7 @@ impl Mirrors {
     /// [`Error::NoMirror`] when one of the two trees has none.
     pub(crate) fn load(&self) -> Result<Vec<Mirror>, Error> {
         let mirrors = match self {
-            Self::Given(mirrors) => with_siblings(mirrors),
+            Self::Named(mirrors) => with_siblings(mirrors),
             Self::Apt(root) => mirrors_from_apt(root)?,
         };
         require_both(mirrors)
@@ -208,7 +208,7 @@ mod tests {
         for bad in ["", "debian", "ftp://m.example/debian", "http://", "http://m.example/a b", "http://m.example/\n"] {
             assert!(Mirror::new(bad).is_err(), "{bad:?}");
         }
-        let given = Mirrors::Given(vec![Mirror::new("http://m.example/x").unwrap()]).load();
+        let given = Mirrors::Named(vec![Mirror::new("http://m.example/x").unwrap()]).load();
         assert!(matches!(given, Err(Error::NoMirror { archive: "debian-security" })));
     }
 }

@@ -8,9 +8,12 @@ use crate::{
     layer::Written,
     names::{Arch, ImageName},
 };
-use oci_spec::image::{
+use oci_spec::{
+    OciSpecError,
+    image::{
     ConfigBuilder, Descriptor, DescriptorBuilder, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, ImageIndex, ImageIndexBuilder, ImageManifest, ImageManifestBuilder, MediaType,
-    OciSpecError, PlatformBuilder, RootFsBuilder,
+    PlatformBuilder, RootFsBuilder,
+    },
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -109,7 +112,10 @@ fn descriptor(kind: MediaType, digest: Digest, size: u64) -> DescriptorBuilder {
     let hex: Result<oci_spec::image::Sha256Digest, _> = digest.hex().parse();
     let builder = DescriptorBuilder::default().media_type(kind).size(size);
     // Sixty-four digits always parse; without a digest the builder fails.
-    hex.map_or(builder.clone(), |digest| builder.digest(digest))
+    match hex {
+        Ok(digest) => builder.digest(digest),
+        Err(_) => builder,
+    }
 }
 
 /// Reads a document of the store; `path` is for messages.

@@ -107,6 +107,8 @@ pub enum Generated {
     MimeTypes,
     /// The list of image loaders.
     PixbufLoaders,
+    /// A pointer to the browser's own fonts.
+    BrowserFonts,
 }
 
 /// Where the Tor Project's releases come from, and who may sign them.

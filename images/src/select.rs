@@ -11,6 +11,7 @@ use crate::{
     recipe::Files,
     tree::{Entry, Node, Tree, TreePath, matches},
 };
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Where the dynamic linker looks without a cache (ld.so(8)), below the root; `{triplet}` stands for the architecture's.
@@ -38,7 +39,8 @@ pub(crate) fn select(recipe: &str, files: &Files, arch: Arch, from: &Tree, sonam
 }
 
 /// A library, and who needs it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Needed {
     pub(crate) by: String,
     pub(crate) soname: String,

@@ -37,10 +37,22 @@ pub trait Progress {
 /// An unpacked image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rootfs {
+    path: PathBuf,
+    digest: Digest,
+}
+
+impl Rootfs {
     /// Its directory: to be used read-only.
-    pub path: PathBuf,
-    /// The manifest's digest of the image.
-    pub digest: Digest,
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest of the image's manifest.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
 }
 
 /// An image store.
@@ -272,8 +284,7 @@ impl Writer<'_> {
         let temporary = self.temporary("document")?;
         let mut file = File::create_new(&temporary).map_err(Error::io("create", &temporary))?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &temporary))?;
-        fs::set_permissions(&temporary, Permissions::from_mode(0o644)).map_err(Error::io("write", &temporary))?;
-        self.put(&temporary, path)
+        self.publish(&temporary, path)
     }
 
     /// Renames a finished file or directory to its place.
@@ -281,6 +292,12 @@ impl Writer<'_> {
         fs::rename(finished, path).map_err(Error::io("write", path))?;
         let dir = path.parent().unwrap_or(&self.store.root);
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("write", dir))
+    }
+
+    /// Makes a finished file readable to everyone, and renames it to its place.
+    pub(crate) fn publish(&self, finished: &Path, path: &Path) -> Result<(), Error> {
+        fs::set_permissions(finished, Permissions::from_mode(0o644)).map_err(Error::io("write", finished))?;
+        self.put(finished, path)
     }
 
     /// Puts a small document among the blobs.

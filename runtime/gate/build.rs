@@ -83,13 +83,45 @@ struct Control {
     limit: Vec<Limit>,
 }
 
+/// The one argument of a system call that is allowed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Only {
+    argument: u8,
+    value: Option<u64>,
+    zero: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+enum When {
+    Cookie,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Syscall {
+    name: String,
+    only: Option<Only>,
+    when: Option<When>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cage {
+    syscall: Vec<Syscall>,
+}
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     println!("cargo::rerun-if-changed={POLICY}");
     let socks: Socks = toml::from_str(&read("socks.toml")?)?;
     let control: Control = toml::from_str(&read("control.toml")?)?;
+    let cage: Cage = toml::from_str(&read("cage.toml")?)?;
     let out = env::var("OUT_DIR")?;
+    write(&out, "cage.rs", &cage_table(&cage)?)?;
     write(&out, "socks.rs", &socks_tables(&socks)?)?;
     write(&out, "control.rs", &control_tables(&control)?)
 }
@@ -124,6 +156,33 @@ fn control_tables(policy: &Control) -> Outcome<String> {
     worded(&mut text, "SIGNALS", "Signals that a client may send.", &policy.signal)?;
     constants(&mut text, &policy.constant)?;
     limits(&mut text, &policy.limit)?;
+    Ok(text)
+}
+
+fn cage_table(policy: &Cage) -> Outcome<String> {
+    let mut text = String::from("/// System calls after start.\npub const SYSCALLS: &[super::Syscall] = &[\n");
+    for Syscall { name, only, when, reason } in &policy.syscall {
+        let only = match only {
+            None => "super::Only::Any".to_owned(),
+            Some(Only { argument, value: Some(value), zero: None }) => {
+                format!("super::Only::Value {{ argument: {argument}, value: {value} }}")
+            }
+            Some(Only { argument, value: None, zero: Some(zero) }) => {
+                format!("super::Only::Zero {{ argument: {argument}, bits: {zero} }}")
+            }
+            Some(_) => return Err(format!("{name}: an argument has either a value or bits that must be 0").into()),
+        };
+        let when = match when {
+            None => "Always",
+            Some(When::Cookie) => "Cookie",
+        };
+        writeln!(
+            text,
+            "super::Syscall {{ id: {name:?}, number: libc::SYS_{name}, only: {only}, when: super::When::{when}, \
+             reason: {reason:?} }},"
+        )?;
+    }
+    writeln!(text, "];")?;
     Ok(text)
 }
 

@@ -3,6 +3,7 @@
 //!
 //! It must never send a packet outside the network namespaces that it made itself, and never end a process it did not find there.
 
+pub mod boxed;
 pub mod display;
 pub mod left;
 pub mod lock;

@@ -38,6 +38,9 @@ fn read_tar(reader: impl Read, keep: &dyn Fn(&TreePath) -> bool) -> Result<Vec<P
         if matches!(name.as_str(), "./" | ".") {
             continue;
         }
+        if is_merged_link(&name, entry.header().entry_type()) {
+            continue;
+        }
         let path = TreePath::new(&name).map(merge_usr).ok_or_else(|| format!("its path {name:?} climbs out"))?;
         if !keep(&path) {
             continue;
@@ -73,6 +76,11 @@ fn read_node(entry: &mut tar::Entry<'_, impl Read>, before: &[PackageEntry]) -> 
 pub(crate) fn merge_usr(path: TreePath) -> TreePath {
     let first = path.as_str().split('/').next().unwrap_or_default();
     if MERGED.contains(&first) { TreePath::new(&format!("usr/{}", path.as_str())).unwrap_or(path) } else { path }
+}
+
+/// The symlinks themselves, which a package holds and the builder makes.
+fn is_merged_link(name: &str, kind: tar::EntryType) -> bool {
+    kind == tar::EntryType::Symlink && MERGED.contains(&name.trim_start_matches("./"))
 }
 
 /// The directories of the root that are symlinks into `/usr`.

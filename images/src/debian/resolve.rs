@@ -43,6 +43,11 @@ impl<'p> Candidates<'p> {
         Self { by_name, provided }
     }
 
+    /// The newest version of the package called `name`.
+    pub(crate) fn newest(&self, name: &str) -> Result<&'p Package, Error> {
+        self.by_name.get(name).copied().ok_or_else(|| unsatisfiable("the recipe", name.to_owned()))
+    }
+
     /// The packages that meet `relation`, the real one first.
     fn meeting<'s>(&'s self, relation: &'s Relation) -> impl Iterator<Item = &'p Package> + 's {
         let real = self.by_name.get(relation.name.as_str()).filter(|package| relation.admits(Some(&package.file.version)));
@@ -61,8 +66,7 @@ struct Pending<'p> {
 pub(crate) fn resolve<'p>(candidates: &Candidates<'p>, roots: &[String], exclude: &[String]) -> Result<Vec<&'p Package>, Error> {
     let mut resolution = Resolution { candidates, exclude: exclude.iter().map(String::as_str).collect(), chosen: BTreeMap::new(), pending: VecDeque::new() };
     for root in roots {
-        let package = candidates.by_name.get(root.as_str());
-        resolution.take(package.ok_or_else(|| unsatisfiable("the recipe", root.clone()))?);
+        resolution.take(candidates.newest(root)?);
     }
     while let Some(next) = resolution.pending.pop_front() {
         if let Some(package) = resolution.decide(&next)? {

@@ -13,10 +13,6 @@ impl Version {
         Self(text.to_owned())
     }
 
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Epoch, upstream version and revision.
     fn parts(&self) -> (u64, &str, &str) {
         let (epoch, rest) = self.0.split_once(':').unwrap_or(("0", &self.0));

@@ -12,7 +12,7 @@ pub(crate) struct Args {
     ///
     /// Without it a user's data lies in the XDG base directories, root's in /var/lib/torbox, /var/cache/torbox and
     /// /run/torbox.
-    #[arg(long, global = true, value_name = "DIR", env = "TORBOX_DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,

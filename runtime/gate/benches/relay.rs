@@ -21,6 +21,7 @@ const STREAM_BYTES: usize = 4 << 20;
 const CHUNK: usize = 256 * 1024;
 const PINGS: usize = 20_000;
 const PING_BYTES: usize = 64;
+const HEADER_BYTES: usize = 8;
 const MIB: f64 = 1024.0 * 1024.0;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,7 +113,14 @@ fn await_socket(path: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// The far end: swallows what comes and says one byte at its end, or echoes pings. One thread serves every connection.
+/// A connection of the far end. Its first 8 bytes say how many it swallows before it says one byte; 0 is echo.
+/// (A half-close would do, but systemd-socket-proxyd takes one for the end of both directions.)
+struct Peer {
+    stream: UnixStream,
+    left: Option<u64>,
+}
+
+/// The far end. One thread serves every connection.
 fn serve(path: &Path, speech: Speech) -> Outcome<()> {
     let listener = UnixListener::bind(path)?;
     thread::spawn(move || swallow(&listener, speech));
@@ -123,7 +131,7 @@ fn swallow(listener: &UnixListener, speech: Speech) -> Outcome<()> {
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, listener, epoll::EventData::new_u64(u64::MAX), epoll::EventFlags::IN)?;
-    let mut peers: Vec<Option<UnixStream>> = Vec::new();
+    let mut peers: Vec<Option<Peer>> = Vec::new();
     let mut buffer = vec![0; CHUNK];
     let mut events = Vec::with_capacity(256);
     loop {
@@ -132,14 +140,14 @@ fn swallow(listener: &UnixListener, speech: Speech) -> Outcome<()> {
         for event in &events {
             match event.data.u64() {
                 u64::MAX => {
-                    let (mut peer, _) = listener.accept()?;
+                    let (mut stream, _) = listener.accept()?;
                     if speech == Speech::Socks {
-                        greet_as_tor(&mut peer)?;
+                        greet_as_tor(&mut stream)?;
                     }
-                    peer.set_nonblocking(true)?;
+                    stream.set_nonblocking(true)?;
                     let flags = epoll::EventFlags::IN;
-                    epoll::add(&epoll, &peer, epoll::EventData::new_u64(peers.len() as u64), flags)?;
-                    peers.push(Some(peer));
+                    epoll::add(&epoll, &stream, epoll::EventData::new_u64(peers.len() as u64), flags)?;
+                    peers.push(Some(Peer { stream, left: None }));
                 }
                 slot => {
                     if let Some(slot) = peers.get_mut(usize::try_from(slot)?) {
@@ -151,17 +159,31 @@ fn swallow(listener: &UnixListener, speech: Speech) -> Outcome<()> {
     }
 }
 
-fn take(slot: &mut Option<UnixStream>, buffer: &mut [u8]) {
-    let Some(peer) = slot else { return };
-    let over = match peer.read(buffer) {
-        Ok(0) => peer.write_all(b"!").is_ok() || true,
-        Ok(PING_BYTES) => buffer.get(..PING_BYTES).is_none_or(|ping| peer.write_all(ping).is_err()),
-        Ok(_) => false,
-        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-    };
-    if over {
+fn take(slot: &mut Option<Peer>, buffer: &mut [u8]) {
+    if slot.as_mut().is_some_and(|peer| listen(peer, buffer).is_none()) {
         *slot = None;
     }
+}
+
+/// `None` at the end of the connection.
+fn listen(peer: &mut Peer, buffer: &mut [u8]) -> Option<()> {
+    let room = if peer.left.is_none() { HEADER_BYTES } else { buffer.len() };
+    let count = match peer.stream.read(buffer.get_mut(..room)?) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(()),
+        Err(_) | Ok(0) => return None,
+        Ok(count) => count,
+    };
+    match &mut peer.left {
+        None => peer.left = Some(u64::from_le_bytes(buffer.get(..count)?.try_into().ok()?)),
+        Some(0) => peer.stream.write_all(buffer.get(..count)?).ok()?,
+        Some(left) => {
+            *left -= count as u64;
+            if *left == 0 {
+                peer.stream.write_all(b"!").ok()?;
+            }
+        }
+    }
+    Some(())
 }
 
 fn greet_as_tor(peer: &mut UnixStream) -> Outcome<()> {
@@ -181,7 +203,7 @@ fn greet_as_tor(peer: &mut UnixStream) -> Outcome<()> {
     Ok(peer.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?)
 }
 
-fn open(relay: &Relay) -> Outcome<UnixStream> {
+fn open(relay: &Relay, swallows: usize) -> Outcome<UnixStream> {
     let mut stream = UnixStream::connect(&relay.entry)?;
     if relay.speech == Speech::Socks {
         let mut answer = [0; 10];
@@ -192,6 +214,7 @@ fn open(relay: &Relay) -> Outcome<UnixStream> {
         stream.write_all(&[5, 1, 0, 1, 9, 9, 9, 9, 0, 80])?;
         stream.read_exact(&mut answer)?;
     }
+    stream.write_all(&(swallows as u64).to_le_bytes())?;
     Ok(stream)
 }
 
@@ -200,30 +223,25 @@ fn measure(relay: &Relay, figures: &mut Figures) -> Outcome<()> {
     figures.bulk.push(bulk(relay)?);
     figures.ping.push(ping(relay)?);
     figures.rest.push(pss(relay)?);
-    let streams = (0..STREAMS).map(|_| open(relay)).collect::<Outcome<Vec<_>>>()?;
+    let streams = (0..STREAMS).map(|_| open(relay, STREAM_BYTES)).collect::<Outcome<Vec<_>>>()?;
     figures.streams.push(many(&streams)?);
     figures.busy.push(pss(relay)?);
     Ok(())
 }
 
 fn bulk(relay: &Relay) -> Outcome<f64> {
-    let mut stream = open(relay)?;
+    let mut stream = open(relay, BULK_BYTES)?;
     let chunk = vec![0x55; CHUNK];
     let start = Instant::now();
     for _ in 0..BULK_BYTES / CHUNK {
         stream.write_all(&chunk)?;
     }
-    finish(&mut stream)?;
+    stream.read_exact(&mut [0])?;
     Ok(BULK_BYTES as f64 / MIB / start.elapsed().as_secs_f64())
 }
 
-fn finish(stream: &mut UnixStream) -> Outcome<()> {
-    stream.shutdown(std::net::Shutdown::Write)?;
-    Ok(stream.read_exact(&mut [0])?)
-}
-
 fn ping(relay: &Relay) -> Outcome<f64> {
-    let mut stream = open(relay)?;
+    let mut stream = open(relay, 0)?;
     let (message, mut answer) = ([0x55; PING_BYTES], [0; PING_BYTES]);
     let mut times = Vec::with_capacity(PINGS);
     for _ in 0..PINGS {
@@ -262,7 +280,6 @@ fn many(streams: &[UnixStream]) -> Outcome<f64> {
             }
             if *left == 0 {
                 epoll::delete(&epoll, stream)?;
-                stream.shutdown(std::net::Shutdown::Write)?;
                 open -= 1;
             }
         }

@@ -150,7 +150,7 @@ impl Hub {
         self.clients.len()
     }
 
-    /// Whether the directory of tor's cookie must stay readable.
+    /// tor's cookie.
     pub(crate) fn cookie(&self) -> &Cookie {
         &self.cookie
     }

@@ -14,6 +14,7 @@
 
 pub mod address;
 mod admin;
+pub mod cage;
 pub mod config;
 pub mod control;
 mod cookie;

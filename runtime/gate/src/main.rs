@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
+use torbox_gate::cage;
 use torbox_gate::config::{self, ConfigError};
 use torbox_gate::server::Server;
 
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
 fn serve(arguments: Vec<std::ffi::OsString>) -> Result<(), Box<dyn Error>> {
     let config = config::parse(arguments)?;
     let mut server = Server::start(&config)?;
+    // Before `ready`: a client must never find a gate that is not yet caged.
+    cage::close(&server, config.cage, |line| eprintln!("torbox-gate: {line}"))?;
     let mut out = std::io::stdout();
     out.write_all(b"ready\n")?;
     out.flush()?;

@@ -73,6 +73,56 @@ pub struct Constant {
     pub reason: &'static str,
 }
 
+/// Which calls of a kind are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// All of them.
+    Any,
+    /// Those with this value in this argument.
+    Value {
+        /// Number of the argument, from 0.
+        argument: u8,
+        /// Its value.
+        value: u64,
+    },
+    /// Those without these bits in this argument.
+    Zero {
+        /// Number of the argument, from 0.
+        argument: u8,
+        /// The bits that must be 0.
+        bits: u64,
+    },
+}
+
+/// In which runs a call is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// In all of them.
+    Always,
+    /// Where tor's cookie has still to be read.
+    Cookie,
+}
+
+/// A system call that is allowed after start.
+#[derive(Debug)]
+pub struct Syscall {
+    /// Name.
+    pub id: &'static str,
+    /// Number on this architecture.
+    pub number: i64,
+    /// Which calls.
+    pub only: Only,
+    /// In which runs.
+    pub when: When,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Table of `cage.toml`.
+pub mod cage {
+    include!(concat!(env!("OUT_DIR"), "/cage.rs"));
+}
+
 /// Tables of `socks.toml`.
 pub mod socks {
     include!(concat!(env!("OUT_DIR"), "/socks.rs"));

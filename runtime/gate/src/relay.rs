@@ -15,15 +15,51 @@ const SPLICE_BYTES: usize = 256 * 1024;
 /// Pipes kept for the next stream in bulk.
 const SPARE_PIPES: usize = 8;
 
-/// What epoll (edge-triggered) last said about one socket.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is known of one socket: what epoll (edge-triggered) last said, less what the kernel refused since.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
     pub(crate) readable: bool,
+    /// A socket is taken for writable until it refuses.
     pub(crate) writable: bool,
     /// The peer sends no more: the end is behind what is left to read, and no further edge announces it.
     pub(crate) ended: bool,
     /// The peer is gone altogether.
     pub(crate) gone: bool,
+    /// Whether epoll watches it for room. Not from the start: each message that the peer reads would wake the gate.
+    pub(crate) room: Room,
+}
+
+/// Whether epoll watches a socket for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Ignored,
+    Watched,
+    /// Room was announced to nobody who needed it.
+    Unneeded,
+}
+
+impl Ready {
+    pub(crate) const UNKNOWN: Self =
+        Self { readable: false, writable: true, ended: false, gone: false, room: Room::Ignored };
+
+    /// What epoll has to be told, if anything, so that a socket that refused announces room (and others do not).
+    pub(crate) fn change(&mut self) -> Option<Room> {
+        let change = match (self.writable, self.room) {
+            (false, Room::Ignored | Room::Unneeded) => Room::Watched,
+            (true, Room::Unneeded) => Room::Ignored,
+            _ => return None,
+        };
+        self.room = change;
+        Some(change)
+    }
+
+    /// Notes that the socket has room.
+    pub(crate) fn has_room(&mut self) {
+        if self.writable {
+            self.room = Room::Unneeded;
+        }
+        self.writable = true;
+    }
 }
 
 /// One socket and its readiness.

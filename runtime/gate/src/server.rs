@@ -8,7 +8,7 @@ pub use crate::cookie::CookieError;
 pub use crate::hub::ControlError;
 use crate::hub::{Hub, Interest, Order};
 use crate::policy::socks::{HANDSHAKES, PIPES, STREAMS};
-use crate::relay::{Ready, Tools};
+use crate::relay::{Ready, Room, Tools};
 use crate::slab::{Key, Slab};
 use crate::socket;
 pub use crate::socket::ListenError;
@@ -191,6 +191,11 @@ impl Server {
         }
     }
 
+    /// The directory that must stay readable, if tor's cookie has still to be read.
+    pub(crate) fn awaited_directory(&self) -> Option<&OwnedFd> {
+        self.hub.as_ref().and_then(|hub| hub.cookie().awaited_in())
+    }
+
     /// Serves until a signal or the lifeline ends it.
     ///
     /// # Errors
@@ -286,7 +291,9 @@ impl Server {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let ready = side(stream);
         ready.readable |= flags.contains(epoll::EventFlags::IN);
-        ready.writable |= flags.contains(epoll::EventFlags::OUT);
+        if flags.contains(epoll::EventFlags::OUT) {
+            ready.has_room();
+        }
         ready.ended |= flags.intersects(epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR);
         ready.gone |= flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
         if !stream.queued {
@@ -314,7 +321,9 @@ impl Server {
             now,
         };
         stream.queued = false;
-        match stream.advance(&mut context) {
+        let next = stream.advance(&mut context);
+        watch_for_room(&self.epoll, stream, key);
+        match next {
             Next::Wait => {}
             Next::Again => {
                 stream.queued = true;
@@ -474,11 +483,20 @@ impl Server {
     }
 }
 
-/// Both directions, edge-triggered: nothing has to be told to epoll again while a stream lives.
-const EDGES: epoll::EventFlags = epoll::EventFlags::IN
-    .union(epoll::EventFlags::OUT)
-    .union(epoll::EventFlags::RDHUP)
-    .union(epoll::EventFlags::ET);
+/// Edge-triggered: what is left unread stays noted in [`Ready`] and costs no system call.
+const EDGES: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ET);
+
+/// Tells epoll about sockets that refused bytes. It answers at once if there is room by now, so that no edge is lost; if it
+/// cannot be told, the stream's idle time ends it.
+fn watch_for_room(epoll: &OwnedFd, stream: &mut Stream, key: Key) {
+    let [client, tor] = [stream.client_ready.change(), stream.tor_ready.change()];
+    let client = client.map(|change| (stream.client(), Who::Client(key), change));
+    let tor = tor.zip(stream.tor()).map(|(change, tor)| (tor, Who::Tor(key), change));
+    for (socket, who, change) in client.into_iter().chain(tor) {
+        let flags = if change == Room::Watched { EDGES | epoll::EventFlags::OUT } else { EDGES };
+        let _told = epoll::modify(epoll, socket, epoll::EventData::new_u64(who.token()), flags);
+    }
+}
 
 /// Control sessions are few and slow: level-triggered, so that what one leaves unread is announced again.
 const SESSION_INPUT: epoll::EventFlags = epoll::EventFlags::IN;

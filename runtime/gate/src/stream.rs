@@ -63,8 +63,8 @@ impl Stream {
             client,
             tor: None,
             phase: Phase::Greeting { handshake: Handshake::new(auth), held: Vec::new(), heard: 0 },
-            client_ready: Ready::default(),
-            tor_ready: Ready::default(),
+            client_ready: Ready::UNKNOWN,
+            tor_ready: Ready::UNKNOWN,
             deadline: now + u64::from(HANDSHAKE_SECONDS),
             queued: false,
         }

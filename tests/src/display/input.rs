@@ -47,7 +47,7 @@ impl Keyboard {
     /// The key for `symbol` and its level: 0 alone, 1 with Shift.
     fn find(&self, symbol: Keysym) -> Option<(Keycode, usize)> {
         let rows = self.symbols.chunks_exact(self.width);
-        let mut found = (self.first..).zip(rows).filter_map(|(code, row)| Some((code, row.iter().take(2).position(|s| *s == symbol)?)));
+        let mut found = (self.first..=Keycode::MAX).zip(rows).filter_map(|(code, row)| Some((code, row.iter().take(2).position(|s| *s == symbol)?)));
         found.next()
     }
 }

@@ -190,8 +190,9 @@ impl TestNet {
         let exit = begun.elapsed();
         let onion = fs::read_to_string(self.layout.onion().join("hostname")).context("the onion service has no name")?;
         self.state.onion_url = format!("http://{}/", onion.trim());
-        progress("waiting for the onion service");
+        progress("waiting for the onion service to be published");
         publication.wait(begun + PATIENCE)?;
+        progress("waiting for the onion page");
         probe.wait_for_page(onion.trim(), begun + PATIENCE)?;
         Ok((exit, begun.elapsed()))
     }

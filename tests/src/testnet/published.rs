@@ -13,7 +13,7 @@ use crate::wait;
 
 /// A connection to the control socket that has asked for the events.
 #[derive(Debug)]
-pub struct Publication {
+pub(super) struct Publication {
     lines: BufReader<UnixStream>,
     uploads: Uploads,
 }
@@ -26,7 +26,7 @@ struct Uploads {
 
 impl Publication {
     /// Connects as soon as tor has made `socket`; to be called before the first descriptor can be uploaded.
-    pub fn follow(socket: &Path, deadline: Instant) -> Result<Self> {
+    pub(super) fn follow(socket: &Path, deadline: Instant) -> Result<Self> {
         let connect = || UnixStream::connect(socket).ok();
         let mut stream = wait::retry(Duration::from_millis(50), deadline, connect).context("the onion service's tor did not start")?;
         stream.write_all(b"AUTHENTICATE\r\nSETEVENTS HS_DESC\r\n")?;
@@ -34,7 +34,7 @@ impl Publication {
     }
 
     /// Waits until every upload that was begun is done.
-    pub fn wait(mut self, deadline: Instant) -> Result<()> {
+    pub(super) fn wait(mut self, deadline: Instant) -> Result<()> {
         let mut line = String::new();
         while !self.uploads.complete() {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));

@@ -1,0 +1,208 @@
+//! torbox itself as the tests, the demonstration and the benchmark run it: installed below a directory of its own, by root or by
+//! an unprivileged user, in the client namespace of a private Tor network.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::display::Xvfb;
+use crate::process;
+use crate::testnet::Namespace;
+use crate::user::TestUser;
+use crate::wait;
+
+/// Who runs torbox.
+#[derive(Clone, Copy, Debug)]
+pub enum Who<'a> {
+    /// The caller of the tests.
+    Root,
+    /// Somebody without any privilege.
+    User(&'a TestUser),
+}
+
+/// An installation and where it keeps its things.
+#[derive(Debug)]
+pub struct Installed<'a> {
+    who: Who<'a>,
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+/// Where the workspace was built: the directory of the running program, or the one above for a test.
+fn release_dir() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("no path to the running program")?;
+    let near = own.ancestors().skip(1).take(2).find(|dir| dir.join("torbox").is_file());
+    near.map(Path::to_owned).context("torbox is not built: make build")
+}
+
+/// The directory in which images are kept between runs of the tests and the demonstration.
+pub fn kept_dir() -> Result<PathBuf> {
+    let target = release_dir()?;
+    Ok(target.parent().and_then(Path::parent).context("no workspace")?.join("out"))
+}
+
+impl<'a> Installed<'a> {
+    /// Installs torbox for `who` below `base`, which must be a directory that `who` may enter.
+    pub fn new(who: Who<'a>, base: &Path) -> Result<Self> {
+        let release = release_dir()?;
+        let [bin, libexec, dir] = ["bin", "libexec/torbox", "torbox"].map(|name| base.join(name));
+        for made in [&bin, &libexec, &dir] {
+            fs::create_dir_all(made).with_context(|| format!("cannot make {}", made.display()))?;
+        }
+        let program = bin.join("torbox");
+        copy(&release.join("torbox"), &program)?;
+        for name in ["init", "gate"] {
+            copy(&release.join("../libexec/torbox").join(name), &libexec.join(name))?;
+        }
+        if let Who::User(user) = who {
+            user.give(&dir)?;
+        }
+        Ok(Self { who, program, dir })
+    }
+
+    /// The directory given as `--dir`.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The installed program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Who runs it.
+    #[must_use]
+    pub fn who(&self) -> Who<'a> {
+        self.who
+    }
+
+    /// `torbox` with `args`, in `place` if given, with an environment built here.
+    pub fn command(&self, place: Option<&Namespace>, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = match self.who {
+            Who::User(user) => user.command(place, &self.program),
+            Who::Root => {
+                let mut command = place.map_or_else(|| Command::new(&self.program), |place| place.command(&self.program));
+                command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", "/root").process_group(0);
+                command
+            }
+        };
+        command.arg("--dir").arg(&self.dir).args(args);
+        command
+    }
+
+    /// The same on a display.
+    pub fn command_on(&self, display: &Xvfb, place: Option<&Namespace>, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Command> {
+        let auth = self.dir.join("Xauthority.session");
+        let owner = if let Who::User(user) = self.who { Some(user.ids()) } else { None };
+        if auth.exists() {
+            fs::remove_file(&auth)?;
+        }
+        display.write_auth(&auth, owner)?;
+        let mut command = self.command(place, args);
+        command.env("DISPLAY", display.display()).env("XAUTHORITY", auth);
+        Ok(command)
+    }
+
+    /// Builds both images where they are missing, in `kept`, and copies them here, so that each is built once.
+    pub fn take_images(&self, kept: &Installed<'_>) -> Result<()> {
+        let images = self.dir.join("data");
+        if self.dir == kept.dir || images.exists() {
+            return Ok(());
+        }
+        process::output(Command::new("cp").arg("-a").arg("--reflink=auto").arg(kept.dir.join("data")).arg(&images))?;
+        if let Who::User(user) = self.who {
+            let (uid, gid) = user.ids();
+            process::output(Command::new("chown").arg("-R").arg(format!("{uid}:{gid}")).arg(&images))?;
+        }
+        Ok(())
+    }
+
+    /// Builds the tor image and the stand-in's, if they are not there.
+    pub fn build_images(&self) -> Result<()> {
+        let listed = process::output(&mut self.command(None, ["images"]))?;
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        if listed.contains("torbox/tor ") && listed.contains("torbox/firefox-esr ") {
+            return Ok(());
+        }
+        let status = self.command(None, ["build", "--browser", "firefox-esr"]).status()?;
+        if status.success() { Ok(()) } else { bail!("torbox build failed: {status}") }
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_file(to)?;
+    }
+    fs::copy(from, to).with_context(|| format!("cannot copy {}: make build", from.display()))?;
+    Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o755))?)
+}
+
+/// A `torbox run` in the background; dropping it ends the box.
+#[derive(Debug)]
+pub struct RunningBox {
+    /// The process of `torbox run`.
+    pub child: Child,
+    /// What it says.
+    pub log: PathBuf,
+}
+
+/// How long a box may take to end in order.
+pub const END: Duration = Duration::from_secs(5);
+
+impl RunningBox {
+    /// Starts `command`, with what it says going to the file `log`.
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let out = fs::File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
+        let child = command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn().context("cannot run torbox")?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// What it has said so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        wait::text_so_far(&self.log)
+    }
+
+    /// Waits until it has said `text`.
+    pub fn wait_until_said(&mut self, text: &str, deadline: Instant) -> Result<()> {
+        let log = self.log.clone();
+        let found = wait::on_change(&log, deadline, || Ok(self.said().contains(text).then_some(())))?;
+        found.with_context(|| format!("torbox did not say {text:?} but:\n{}", self.said()))
+    }
+
+    /// Asks it to end as Ctrl-C does and waits: its exit code.
+    pub fn interrupt(mut self) -> Result<Option<i32>> {
+        send(&self.child, nix::sys::signal::Signal::SIGINT)?;
+        self.ended(Instant::now() + END)
+    }
+
+    /// Waits for its end: its exit code.
+    pub fn ended(&mut self, deadline: Instant) -> Result<Option<i32>> {
+        let status = wait::retry(Duration::from_millis(10), deadline, || self.child.try_wait().transpose());
+        let status = status.with_context(|| format!("torbox did not end; it said:\n{}", self.said()))??;
+        Ok(status.code())
+    }
+}
+
+/// Sends a signal to a child.
+pub fn send(child: &Child, signal: nix::sys::signal::Signal) -> Result<()> {
+    Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id())?), signal)?)
+}
+
+impl Drop for RunningBox {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // The runtime ends with it; a failure here would only mean that it is gone already.
+            let _gone = self.child.kill();
+            let _status = self.child.wait();
+        }
+    }
+}
