@@ -3,7 +3,7 @@
 use crate::{
     digest::Digest,
     error::Error,
-    names::{Arch, ImageName},
+    names::ImageName,
     oci::{self, label},
 };
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
@@ -73,9 +73,5 @@ impl Image {
     #[must_use]
     pub fn engine_name(&self) -> String {
         oci::engine_name(&self.name)
-    }
-
-    pub(crate) fn arch(&self) -> Result<Arch, Error> {
-        [Arch::Amd64, Arch::Arm64].into_iter().find(|arch| arch.as_str() == self.arch).ok_or(Error::Internal("an image of an unknown architecture"))
     }
 }

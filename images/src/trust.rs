@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_key_that_is_not_carried_is_named() {
         let missing = "0123456789ABCDEF0123456789ABCDEF01234567".to_owned();
-        let error = Trust::embedded().unwrap().keyring(&[missing.clone()]).unwrap_err();
+        let error = Trust::embedded().unwrap().keyring(std::slice::from_ref(&missing)).unwrap_err();
         assert!(error.to_string().contains(&missing), "{error}");
         assert!(Trust::embedded().unwrap().keyring(&["4E2C6E8793298290".to_owned()]).is_err(), "a key id is not a fingerprint");
     }

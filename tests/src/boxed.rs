@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::display::Xvfb;
 use crate::process;
-use crate::testnet::Namespace;
+use crate::testnet::{Namespace, TestNet};
 use crate::user::TestUser;
 use crate::wait;
 
@@ -111,7 +111,15 @@ impl<'a> Installed<'a> {
         Ok(command)
     }
 
-    /// Builds both images where they are missing, in `kept`, and copies them here, so that each is built once.
+    /// The network's configuration for a client, where `who` can read it.
+    pub fn copy_torrc(&self, net: &TestNet) -> Result<PathBuf> {
+        let torrc = self.dir.join("client.torrc");
+        fs::copy(&net.state().client_torrc, &torrc).context("cannot copy the torrc")?;
+        fs::set_permissions(&torrc, fs::Permissions::from_mode(0o644))?;
+        Ok(torrc)
+    }
+
+    /// Copies the images from `kept`, where they were built, so that each is built once.
     pub fn take_images(&self, kept: &Installed<'_>) -> Result<()> {
         let images = self.dir.join("data");
         if self.dir == kept.dir || images.exists() {

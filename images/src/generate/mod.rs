@@ -2,7 +2,9 @@
 //!
 //! Nothing of the machine that builds gets in: names, ids and zone are the same in every image.
 
+mod gvdb;
 mod mime;
+mod schemas;
 
 use crate::{
     error::Error,
@@ -33,11 +35,11 @@ pub(crate) fn add(generated: &[Generated], arch: Arch, packages: &Tree, tree: &m
     Ok(())
 }
 
-fn files(generated: Generated, arch: Arch, _packages: &Tree) -> Result<Vec<(String, Node)>, Error> {
+fn files(generated: Generated, arch: Arch, packages: &Tree) -> Result<Vec<(String, Node)>, Error> {
     match generated {
         Generated::Accounts => Ok(accounts()),
         Generated::TimeZone => Ok(time_zone()),
-        Generated::SettingsSchemas => Ok(Vec::new()),
+        Generated::SettingsSchemas => Ok(vec![("usr/share/glib-2.0/schemas/gschemas.compiled".to_owned(), file(schemas::compile(packages)?))]),
         Generated::MimeTypes => Ok(mime::files().into_iter().map(|(name, bytes)| (format!("usr/share/mime/{name}"), file(bytes))).collect()),
         Generated::PixbufLoaders => {
             // PNG and JPEG are built into the library; an empty list is a list, none is a warning at every start.

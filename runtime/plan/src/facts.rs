@@ -138,7 +138,7 @@ impl Facts {
             rlimits: container.rlimits.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
             mounts: mounts(&container.mounts),
             guarded: container.masked.iter().chain(&container.read_only).map(|&path| path.to_owned()).collect(),
-            limits: container.cgroup.as_ref().map(|cgroup| (cgroup.memory, u64::from(cgroup.pids))),
+            limits: container.cgroup.limits.map(|limits| (limits.memory, u64::from(limits.pids))),
         }
     }
 

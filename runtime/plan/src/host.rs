@@ -48,11 +48,11 @@ pub enum Identity {
 }
 
 /// Which cgroups the containers can be given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CgroupAccess {
-    /// Groups can be made and limited below this path of the hierarchy (cgroups(7)).
-    Delegated(String),
+    /// Groups can be made and limited (cgroups(7)).
+    Delegated,
     /// None: memory and process limits cannot be set.
     None,
 }

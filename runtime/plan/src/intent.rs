@@ -65,6 +65,8 @@ pub struct Limits {
     pub browser_pids: u32,
     /// Size of the browser's home, a tmpfs.
     pub home: u64,
+    /// Size of the browser's profile, a tmpfs.
+    pub profile: u64,
     /// Size of the browser's `/tmp`.
     pub tmp: u64,
 }
@@ -72,6 +74,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
-        Self { browser_memory: 4096 * MIB, browser_pids: 2048, home: 1024 * MIB, tmp: 256 * MIB }
+        Self { browser_memory: 4096 * MIB, browser_pids: 2048, home: 512 * MIB, profile: 768 * MIB, tmp: 256 * MIB }
     }
 }

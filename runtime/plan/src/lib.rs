@@ -17,4 +17,4 @@ pub use facts::{Facts, Mismatch, MountFact, Namespace, NetworkFact};
 pub use host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 pub use ids::{BoxName, BoxPath, InvalidName, Role};
 pub use intent::{ClientAuth, Image, Intent, Limits, Program};
-pub use plan::{Access, Container, Exec, IdMap, Link, Mount, Network, Owner, Plan, PlanError, SuppliedFile, paths};
+pub use plan::{Access, Cgroup, Container, Exec, GroupLimits, IdMap, Link, Mount, Network, Owner, Plan, PlanError, SuppliedFile, paths};

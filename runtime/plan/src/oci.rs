@@ -2,7 +2,7 @@
 //!
 //! Pure. Destructures the plan without `..`, so that a new field fails to compile here until it is rendered.
 
-use crate::plan::{Access, Cgroup, Container, Exec, IdMap, Mount, Network, Owner};
+use crate::plan::{Access, Container, Exec, GroupLimits, IdMap, Mount, Network, Owner};
 use crate::seccomp::{self, Errno, Profile, ProfileError};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
@@ -49,8 +49,8 @@ pub fn render(container: &Container, sources: &dyn Sources) -> Result<Spec, Rend
         .gid_mappings(vec![id_mapping(*gids)?])
         .masked_paths(owned(masked))
         .readonly_paths(owned(read_only))
-        .cgroups_path(cgroup.as_ref().map_or_else(|| format!("/torbox-unlimited-{role}"), |cgroup| cgroup.path.clone()))
-        .resources(resources(cgroup.as_ref())?)
+        .cgroups_path(cgroup.path.as_str())
+        .resources(resources(cgroup.limits)?)
         .seccomp(seccomp(&seccomp::profile(*role)?)?)
         .build()?;
     let mounts: Vec<OciMount> = mounts.iter().map(|mount| mount_of(mount, *user, sources)).collect::<Result<_, _>>()?;
@@ -103,10 +103,10 @@ fn id_mapping(map: IdMap) -> Result<LinuxIdMapping, OciSpecError> {
     LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(count).build()
 }
 
-fn resources(cgroup: Option<&Cgroup>) -> Result<LinuxResources, OciSpecError> {
-    let Some(Cgroup { path: _, memory, pids }) = cgroup else { return LinuxResourcesBuilder::default().build() };
-    let memory = LinuxMemoryBuilder::default().limit(i64::try_from(*memory).unwrap_or(i64::MAX)).build()?;
-    LinuxResourcesBuilder::default().memory(memory).pids(LinuxPidsBuilder::default().limit(i64::from(*pids)).build()?).build()
+fn resources(limits: Option<GroupLimits>) -> Result<LinuxResources, OciSpecError> {
+    let Some(GroupLimits { memory, pids }) = limits else { return LinuxResourcesBuilder::default().build() };
+    let memory = LinuxMemoryBuilder::default().limit(i64::try_from(memory).unwrap_or(i64::MAX)).build()?;
+    LinuxResourcesBuilder::default().memory(memory).pids(LinuxPidsBuilder::default().limit(i64::from(pids)).build()?).build()
 }
 
 fn mount_of(mount: &Mount, user: u32, sources: &dyn Sources) -> Result<OciMount, OciSpecError> {

@@ -49,19 +49,26 @@ pub struct Container {
     pub hostname: &'static str,
     /// Resource limits (getrlimit(2)), soft and hard alike.
     pub rlimits: Vec<(&'static str, u64)>,
-    /// Control group below the delegated one and the limits set in it, where there is delegation.
-    pub cgroup: Option<Cgroup>,
+    /// Its control group.
+    pub cgroup: Cgroup,
     /// Paths that are hidden.
     pub masked: Vec<&'static str>,
     /// Paths that are made read-only.
     pub read_only: Vec<&'static str>,
 }
 
-/// A control group and its limits (cgroups(7)).
+/// A control group (cgroups(7)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cgroup {
     /// Absolute path in the hierarchy.
     pub path: String,
+    /// What is set in it, where control groups are delegated.
+    pub limits: Option<GroupLimits>,
+}
+
+/// The limits of a control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupLimits {
     /// Bytes of memory.
     pub memory: u64,
     /// Processes and threads.
@@ -259,6 +266,8 @@ pub mod paths {
     pub const RUN_USER: BoxPath = BoxPath::new("/run/user");
     /// The browser's home.
     pub const HOME: BoxPath = BoxPath::new("/home/user");
+    /// The browser's profile, which must exist before it starts.
+    pub const PROFILE: BoxPath = BoxPath::new("/home/user/profile");
     /// Link between tor and gate.
     pub const LINK_TOR: BoxPath = BoxPath::new("/run/torbox/tor");
     /// Link between gate and browser.
@@ -418,7 +427,7 @@ fn outer(own: u32, sub: u32, caller: u32) -> Vec<IdMap> {
     [before, this, after].into_iter().filter(|map| map.count > 0).collect()
 }
 
-fn container(role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &IdLayout) -> Container {
+fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &IdLayout) -> Container {
     let base_mounts = vec![
         Mount::Proc,
         Mount::Dev,
@@ -437,7 +446,7 @@ fn container(role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &Id
         mounts: base_mounts,
         hostname: "torbox",
         rlimits: vec![("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", host.open_files.min(OPEN_FILES))],
-        cgroup: None,
+        cgroup: Cgroup { path: format!("/torbox-{name}-{role}"), limits: None },
         masked: MASKED.to_vec(),
         read_only: READ_ONLY.to_vec(),
     }
@@ -465,22 +474,19 @@ fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-fn cgroup(host: &Host, intent: &Intent, role: Role, memory: u64, pids: u32) -> Option<Cgroup> {
-    match &host.cgroup {
+fn limits(host: &Host, memory: u64, pids: u32) -> Option<GroupLimits> {
+    match host.cgroup {
         CgroupAccess::None => None,
-        CgroupAccess::Delegated(parent) => {
-            let parent = parent.trim_end_matches('/');
-            Some(Cgroup { path: format!("{parent}/torbox-{}-{role}", intent.name), memory, pids })
-        }
+        CgroupAccess::Delegated => Some(GroupLimits { memory, pids }),
     }
 }
 
 fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanError> {
     let program = entrypoint(&intent.tor)?;
     let args = [strings(&[paths::INIT.as_str(), "run", "--"]), program.to_vec(), tor_options()].concat();
-    let mut tor = container(Role::Tor, &intent.tor, args, host, ids);
+    let mut tor = container(&intent.name, Role::Tor, &intent.tor, args, host, ids);
     tor.network = Network::Uplink;
-    tor.cgroup = cgroup(host, intent, Role::Tor, 1024 * MIB, 128);
+    tor.cgroup.limits = limits(host, 1024 * MIB, 128);
     tor.mounts.extend([
         tmpfs(paths::TMP, 16 * MIB, 0o1777, Owner::Root),
         Mount::Link { link: Link::Tor, target: paths::LINK_TOR, access: Access::ReadWrite },
@@ -520,8 +526,8 @@ fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
     let args = strings(&[
         paths::GATE.as_str(), "--socks", paths::SOCKS.as_str(), "--tor-socks", paths::TOR_SOCKS.as_str(), "--require-auth", auth, "--lifeline", "stdin",
     ]);
-    let mut gate = container(Role::Gate, &intent.tor, args, host, ids);
-    gate.cgroup = cgroup(host, intent, Role::Gate, 64 * MIB, 16);
+    let mut gate = container(&intent.name, Role::Gate, &intent.tor, args, host, ids);
+    gate.cgroup.limits = limits(host, 64 * MIB, 16);
     gate.mounts.extend([
         Mount::Link { link: Link::Tor, target: paths::LINK_TOR, access: Access::ReadOnly },
         Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadWrite },
@@ -530,13 +536,14 @@ fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
 }
 
 fn browser(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanError> {
-    let mut browser = container(Role::Browser, &intent.browser, program(intent, host)?, host, ids);
-    browser.cgroup = cgroup(host, intent, Role::Browser, intent.limits.browser_memory, intent.limits.browser_pids);
+    let mut browser = container(&intent.name, Role::Browser, &intent.browser, program(intent, host)?, host, ids);
+    browser.cgroup.limits = limits(host, intent.limits.browser_memory, intent.limits.browser_pids);
     browser.mounts.extend([
         Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadOnly },
         tmpfs(paths::RUN_USER, MIB, 0o700, Owner::User),
         tmpfs(paths::TMP, intent.limits.tmp, 0o1777, Owner::Root),
         tmpfs(paths::HOME, intent.limits.home, 0o700, Owner::User),
+        tmpfs(paths::PROFILE, intent.limits.profile, 0o700, Owner::User),
     ]);
     browser.mounts.extend(display_mounts(&host.display));
     browser.env.extend(browser_env());
@@ -561,7 +568,7 @@ fn program(intent: &Intent, host: &Host) -> Result<Vec<String>, PlanError> {
         other => other.clone(),
     };
     let init = strings(&[paths::INIT.as_str(), "run", "--"]);
-    let options = strings(&["--new-instance", "--profile", "/home/user/profile"]);
+    let options = strings(&["--new-instance", "--profile", paths::PROFILE.as_str()]);
     Ok([init, entrypoint(&intent.browser)?.to_vec(), options, url.into_iter().collect()].concat())
 }
 
@@ -639,7 +646,7 @@ mod tests {
 
     fn root() -> Host {
         let identity = Identity::Root { ids: IdRange { start: 2_000_000_000, count: 65_536 } };
-        Host { identity, cgroup: CgroupAccess::Delegated("/".to_owned()), ..user(SocketAccess::Everyone) }
+        Host { identity, cgroup: CgroupAccess::Delegated, ..user(SocketAccess::Everyone) }
     }
 
     /// The id of the host behind an id of the runtime's namespace.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub const FIRST_VOTE_INTERVAL: u64 = 10;
 /// Where the web server listens, inside the network.
 pub const WEB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The name of that address, which a client's tor maps: the gate lets no private address through.
+pub const WEB_NAME: &str = "page.torbox.test";
 /// The page's port behind an exit.
 pub const EXIT_PORT: u16 = 80;
 /// The port that the onion service forwards to.
@@ -98,6 +100,11 @@ impl Layout {
     pub fn data(&self, daemon: &str) -> PathBuf {
         self.root.join(daemon)
     }
+    /// Where a relay has its keys.
+    #[must_use]
+    pub fn keys(&self, daemon: &str) -> PathBuf {
+        self.data(daemon).join("keys")
+    }
     /// A daemon's configuration.
     #[must_use]
     pub fn torrc(&self, daemon: &str) -> PathBuf {
@@ -117,6 +124,11 @@ impl Layout {
     #[must_use]
     pub fn web_log(&self) -> PathBuf {
         self.file("web.jsonl")
+    }
+    /// What the authorities take for the relays' measured speed.
+    #[must_use]
+    pub fn bandwidths(&self) -> PathBuf {
+        self.file("bandwidths")
     }
     /// The onion service's directory.
     #[must_use]
@@ -140,7 +152,8 @@ impl Layout {
 #[must_use]
 pub fn client(authorities: &[Authority]) -> String {
     let own = "ClientRejectInternalAddresses 0\nClientDNSRejectInternalAddresses 0\nClientUseIPv6 0\nVanguardsLiteEnabled 0\n";
-    TESTING.to_owned() + own + &authorities.iter().map(Authority::line).collect::<String>()
+    let name = format!("MapAddress {WEB_NAME} {WEB}\n");
+    TESTING.to_owned() + own + &name + &authorities.iter().map(Authority::line).collect::<String>()
 }
 
 /// The checking client.
@@ -172,9 +185,18 @@ pub fn node(layout: &Layout, node: &Node, authorities: &[Authority]) -> String {
     );
     if *role == Role::Authority {
         text += AUTHORITY;
-        text += &format!("DirPort {address}:{DIR_PORT}\n");
+        text += &format!("DirPort {address}:{DIR_PORT}\nV3BandwidthsFile {}\n", layout.bandwidths().display());
     }
     text + &authorities.iter().map(Authority::line).collect::<String>()
+}
+
+/// The same speed for every relay, as if measured at `time`, seconds since 1970 (bandwidth-file-spec, version 1.0.0). Left to itself
+/// the first consensus gives a speed to one relay alone; clients then choose it as first and as last hop at once, which its
+/// neighbour refuses, and the onion service stays out of reach for a minute.
+#[must_use]
+pub fn bandwidths<'a>(time: u64, fingerprints: impl Iterator<Item = &'a str>) -> String {
+    let lines = fingerprints.map(|fingerprint| format!("node_id=${fingerprint} bw=10000\n"));
+    format!("{time}\n{}", lines.collect::<String>())
 }
 
 /// The `DirPort` of an authority, as tor-gencert wants it.
@@ -267,6 +289,11 @@ mod tests {
         for word in ["SocksPort", "ControlPort", "ControlSocket", "DataDirectory", "Log ", "PidFile", "RunAsDaemon", "ORPort "] {
             assert!(!text.lines().any(|line| line.starts_with(word)), "{word} in {text}");
         }
+    }
+
+    #[test]
+    fn a_bandwidth_file() {
+        assert_eq!(bandwidths(7, ["AA", "BB"].into_iter()), "7\nnode_id=$AA bw=10000\nnode_id=$BB bw=10000\n");
     }
 
     #[test]

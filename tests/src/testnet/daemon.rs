@@ -96,6 +96,16 @@ pub fn start_tor(layout: &Layout, name: &str, account: Account, place: &Namespac
     command.spawn().with_context(|| format!("cannot start tor as {name}"))
 }
 
+/// Waits until a tor has opened its log, which it does once it has accepted its configuration.
+pub fn wait_for_log(layout: &Layout, name: &str, child: &mut Child) -> Result<()> {
+    let settled = || (layout.log(name).exists() || !matches!(child.try_wait(), Ok(None))).then_some(());
+    let settled = wait::retry(Duration::from_millis(20), Instant::now() + Duration::from_secs(20), settled);
+    if settled.is_none() || !layout.log(name).exists() {
+        bail!("tor does not run as {name}: {}", wait::text_so_far(&layout.file(&format!("{name}.out"))).trim());
+    }
+    Ok(())
+}
+
 /// Starts one of the `serve-…` commands of torbox-testnet, its messages going to `out`, and waits until it says "ready".
 pub fn start_helper(mut command: Command, out: &Path, lifetime: Lifetime) -> Result<Child> {
     let messages = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;

@@ -1,8 +1,8 @@
 //! The authorities' keys (tor-gencert(1), `tor --list-fingerprint`): new ones for each network, all made at the same time.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
+use std::thread::ScopedJoinHandle;
 
 use anyhow::{Context, Result, anyhow};
 
@@ -10,24 +10,39 @@ use super::config::{Authority, Layout, Node, Role, dir_port};
 use super::daemon::Account;
 use crate::process;
 
-/// Makes the keys of every authority among `nodes`, in its data directory.
-pub(super) fn generate(layout: &Layout, account: Account, nodes: &[Node]) -> Result<Vec<Authority>> {
-    std::thread::scope(|scope| {
-        let authorities = nodes.iter().filter(|n| n.role == Role::Authority);
-        let running: Vec<_> = authorities.map(|node| scope.spawn(move || authority(layout, account, node))).collect();
-        running.into_iter().map(|thread| thread.join().map_err(|_panic| anyhow!("key generation panicked"))?).collect()
-    })
+/// What key generation makes known.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Every authority.
+    pub(super) authorities: Vec<Authority>,
+    /// The fingerprint of every node, authority or not.
+    pub(super) fingerprints: Vec<String>,
 }
 
-fn authority(layout: &Layout, account: Account, node: &Node) -> Result<Authority> {
-    let keys = layout.data(&node.name).join("keys");
-    account.make_dir(&keys)?;
-    let v3ident = voting_keys(account, node, &keys)?;
-    let fingerprint = relay_keys(layout, account, node)?;
-    Ok(Authority { name: node.name.clone(), address: node.address, v3ident, fingerprint })
+/// Makes the keys of all `nodes`, in their data directories.
+pub(super) fn generate(layout: &Layout, account: Account, nodes: &[Node]) -> Result<Known> {
+    let (fingerprints, votes) = std::thread::scope(|scope| {
+        let begin = |node| (scope.spawn(move || relay_keys(layout, account, node)), scope.spawn(move || voting_keys(layout, account, node)));
+        let (relay, voting): (Vec<_>, Vec<_>) = nodes.iter().map(begin).unzip();
+        (collect(relay), collect(voting))
+    });
+    let (fingerprints, votes) = (fingerprints?, votes?);
+    let known = nodes.iter().zip(&fingerprints).zip(votes).filter_map(|((node, fingerprint), v3ident)| {
+        Some(Authority { name: node.name.clone(), address: node.address, v3ident: v3ident?, fingerprint: fingerprint.clone() })
+    });
+    Ok(Known { authorities: known.collect(), fingerprints })
 }
 
-fn voting_keys(account: Account, node: &Node, keys: &Path) -> Result<String> {
+fn collect<T>(running: Vec<ScopedJoinHandle<'_, Result<T>>>) -> Result<Vec<T>> {
+    running.into_iter().map(|thread| thread.join().map_err(|_panic| anyhow!("key generation panicked"))?).collect()
+}
+
+/// Fingerprint of the voting identity; `None` for a node that does not vote.
+fn voting_keys(layout: &Layout, account: Account, node: &Node) -> Result<Option<String>> {
+    if node.role != Role::Authority {
+        return Ok(None);
+    }
+    let keys = layout.keys(&node.name);
     let certificate = keys.join("authority_certificate");
     let mut command = account.command(Command::new("/usr/bin/setpriv"), "tor-gencert");
     command.args(["--create-identity-key", "-m", "12", "--passphrase-fd", "0", "-a", &dir_port(node)]);
@@ -37,7 +52,7 @@ fn voting_keys(account: Account, node: &Node, keys: &Path) -> Result<String> {
     process::output_with(&mut command, b"of no use to anyone\n")?;
     let text = fs::read_to_string(&certificate).with_context(|| format!("cannot read {}", certificate.display()))?;
     let line = text.lines().find_map(|line| line.strip_prefix("fingerprint "));
-    line.map(str::to_owned).with_context(|| format!("no fingerprint in {}", certificate.display()))
+    line.map(|l| Some(l.to_owned())).with_context(|| format!("no fingerprint in {}", certificate.display()))
 }
 
 fn relay_keys(layout: &Layout, account: Account, node: &Node) -> Result<String> {

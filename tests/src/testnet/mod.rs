@@ -30,13 +30,17 @@ pub use web::{Mark, Request, Via, WebLog};
 
 use crate::process::{self, ProcessId};
 use crate::require::{self, Need};
-use config::{Authority, Layout, Node};
+use config::{Layout, Node};
 use daemon::{Account, start_helper, start_tor};
+use keys::Known;
 use probe::Probe;
 use published::Publication;
 
 /// How long one bring-up may take, from the start of the daemons until both pages came.
 const PATIENCE: Duration = Duration::from_secs(100);
+// The fewest with which onion services work, and relays enough for a path that does not turn back on itself.
+const AUTHORITIES: u8 = 3;
+const RELAYS: u8 = 3;
 const STATE: &str = "state.json";
 
 /// What to bring up.
@@ -76,6 +80,8 @@ pub struct State {
     pub client_torrc: PathBuf,
     /// The page behind an exit.
     pub exit_url: String,
+    /// The same page by its name, which the client's torrc maps to its address.
+    pub named_url: String,
     /// The page of the onion service; empty until that has a name.
     pub onion_url: String,
     /// The web server's log.
@@ -123,7 +129,8 @@ impl TestNet {
         let mut net = Self { state: new_state(&layout), layout, lifetime: Lifetime::Owned, children: Vec::new() };
         net.make_ground(options.lifetime, account)?;
         (options.progress)("making keys");
-        let nodes = net.configure(account)?;
+        let nodes = config::nodes(AUTHORITIES, RELAYS);
+        net.configure(account, &nodes)?;
         let keys = begun.elapsed();
         align_to_votes();
         let aligned = begun.elapsed();
@@ -154,26 +161,30 @@ impl TestNet {
         network.join(config::NET_END, &client, config::CLIENT_END)
     }
 
-    fn configure(&self, account: Account) -> Result<Vec<Node>> {
-        let (layout, nodes) = (&self.layout, config::nodes(3, 2));
+    fn configure(&self, account: Account, nodes: &[Node]) -> Result<()> {
+        let layout = &self.layout;
         for name in nodes.iter().map(|n| n.name.as_str()).chain(["onion", "probe"]) {
-            account.make_dir(&layout.data(name))?;
+            account.make_dir(&layout.keys(name))?;
         }
-        let authorities: Vec<Authority> = keys::generate(layout, account, &nodes)?;
-        for node in &nodes {
+        let Known { authorities, fingerprints } = keys::generate(layout, account, nodes)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        write(&layout.bandwidths(), &config::bandwidths(now, fingerprints.iter().map(String::as_str)))?;
+        for node in nodes {
             self.network().add_local(node.address)?;
             write(&layout.torrc(&node.name), &config::node(layout, node, &authorities))?;
         }
         write(&layout.torrc("onion"), &config::onion(layout, &authorities))?;
         write(&layout.torrc("probe"), &config::probe(layout, &authorities))?;
-        write(&layout.client_torrc(), &config::client(&authorities))?;
-        Ok(nodes)
+        write(&layout.client_torrc(), &config::client(&authorities))
     }
 
     fn start(&mut self, options: &Options, account: Account, nodes: &[Node]) -> Result<()> {
         let network = self.network();
         for name in nodes.iter().map(|n| n.name.as_str()).chain(["onion"]) {
             self.children.push(start_tor(&self.layout, name, account, &network, options.lifetime)?);
+        }
+        for (name, child) in nodes.iter().map(|n| n.name.as_str()).chain(["onion"]).zip(&mut self.children) {
+            daemon::wait_for_log(&self.layout, name, child)?;
         }
         let mut web = network.command(&options.helper);
         web.arg("serve-web").arg("--log").arg(self.layout.web_log());
@@ -328,11 +339,12 @@ fn new_state(layout: &Layout) -> State {
     let [network, client] = names(layout.root());
     State {
         owner: None,
-        relays: config::nodes(3, 2).into_iter().map(|n| (n.name, n.address)).collect(),
+        relays: config::nodes(AUTHORITIES, RELAYS).into_iter().map(|n| (n.name, n.address)).collect(),
         network,
         client,
         client_torrc: layout.client_torrc(),
         exit_url: format!("http://{}/", config::WEB),
+        named_url: format!("http://{}/", config::WEB_NAME),
         onion_url: String::new(),
         web_log: layout.web_log(),
         took_ms: BTreeMap::new(),

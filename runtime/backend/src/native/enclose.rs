@@ -88,11 +88,11 @@ fn devices(new: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Root keeps the host's hierarchies, in which it makes groups. A user gets a fresh view of the unified one: it shows
-/// libcontainer, which cannot do without, a hierarchy whose refusals it tolerates.
+/// Where groups can be limited the host's hierarchies are kept. Elsewhere libcontainer, which cannot do without, is shown a
+/// fresh view of the unified one, whose refusals it tolerates.
 fn cgroups(new: &Path, plan: &Plan) -> Result<()> {
     let target = make_dir(&new.join("sys/fs/cgroup"))?;
-    if plan.outer_uids.is_empty() {
+    if plan.containers.iter().all(|container| container.cgroup.limits.is_some()) {
         return attach(Some("/sys/fs/cgroup"), &target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None);
     }
     attach(Some("cgroup2"), &target, Some("cgroup2"), GUARD, None)

@@ -75,7 +75,7 @@ fn parse_range(text: &str, name: &str, uid: u32) -> Option<IdRange> {
 #[must_use]
 pub fn cgroup_access() -> CgroupAccess {
     if geteuid().is_root() && CONTROLLERS.iter().any(|path| Path::new(path).exists()) {
-        return CgroupAccess::Delegated("/".to_owned());
+        return CgroupAccess::Delegated;
     }
     CgroupAccess::None
 }

@@ -39,7 +39,7 @@ pub(super) fn observe(pid: Pid, others: &[Pid], container: &Container) -> Result
         rlimits: limits(pid)?,
         mounts: mounts(pid, &mountinfo, &guarded),
         guarded,
-        limits: container.cgroup.as_ref().and_then(|cgroup| group_limits(&cgroup.path)),
+        limits: group_limits(&container.cgroup.path),
     })
 }
 
@@ -177,9 +177,12 @@ fn is_null(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == libc::makedev(1, 3))
 }
 
-/// Memory and process limits of a control group, from the unified hierarchy or the two old ones (cgroups(7)).
+/// What the old hierarchy shows where there is no limit is a little below this.
+const UNLIMITED: u64 = 1 << 62;
+
+/// Memory and process limits of a control group, if both are set, from the unified hierarchy or the two old ones (cgroups(7)).
 fn group_limits(path: &str) -> Option<(u64, u64)> {
-    let number = |file: String| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let number = |file: String| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok().filter(|limit| *limit < UNLIMITED);
     let memory = number(format!("/sys/fs/cgroup{path}/memory.max")).or_else(|| number(format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")));
     let pids = number(format!("/sys/fs/cgroup{path}/pids.max")).or_else(|| number(format!("/sys/fs/cgroup/pids{path}/pids.max")));
     Some((memory?, pids?))
