@@ -58,7 +58,7 @@ impl Claim {
         dirs::remove(&socket)?;
         let listener = UnixListener::bind(&socket).map_err(|source| CliError::Path { path: socket.clone(), source })?;
         listener.set_nonblocking(true).map_err(|source| CliError::Path { path: socket.clone(), source })?;
-        Ok(Self { _lock: lock, listener, socket, scratch: dirs.scratch(name)? })
+        Ok(Self { _lock: lock, listener, socket, scratch: dirs::make(dirs.scratch(name)?)? })
     }
 
     /// Readable when someone asks.

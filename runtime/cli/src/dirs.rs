@@ -52,9 +52,9 @@ impl Dirs {
         make(self.runtime.join("boxes"))
     }
 
-    /// An empty directory over which the runtime of a box mounts its root.
+    /// Where the empty directory is over which the runtime of a box mounts its root; whoever claims the box makes it.
     pub(crate) fn scratch(&self, name: &BoxName) -> Result<PathBuf, CliError> {
-        make(self.boxes()?.join(format!("{name}.root")))
+        Ok(self.boxes()?.join(format!("{name}.root")))
     }
 }
 
@@ -67,7 +67,8 @@ fn xdg(variable: &'static str, fallback: &str) -> Result<PathBuf, CliError> {
     Ok(home.join(fallback).join("torbox"))
 }
 
-fn make(path: PathBuf) -> Result<PathBuf, CliError> {
+/// Makes a directory and those above it.
+pub(crate) fn make(path: PathBuf) -> Result<PathBuf, CliError> {
     let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
     match DirBuilder::new().recursive(true).mode(mode).create(&path) {
         Ok(()) => Ok(path),

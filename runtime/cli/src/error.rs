@@ -1,5 +1,6 @@
 //! What the user is told when something goes wrong: the error, its causes, and what to do.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use torbox_backend::native::{IdError, LaunchError};
@@ -56,6 +57,8 @@ pub(crate) enum CliError {
     #[error("the box could not be launched")]
     Launch(#[from] LaunchError),
     #[error("{message}")]
+    Refused { message: String, hint: Option<String> },
+    #[error("{message}")]
     Failed { message: String, hint: Option<String> },
     #[error("the runtime was killed; nothing of the box is left running")]
     Killed,
@@ -73,7 +76,7 @@ impl CliError {
             Self::Running(_) | Self::NotRunning(_) | Self::NoAnswer => Exit::Box,
             Self::NoDisplay | Self::DisplayName { .. } | Self::DisplaySocket { .. } | Self::Cookie { .. } | Self::CookieFile(_) => Exit::Display,
             Self::Image(_) | Self::Program(..) => Exit::Image,
-            Self::Ids(_) | Self::Plan(_) | Self::Launch(_) => Exit::Host,
+            Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Refused { .. } => Exit::Host,
             Self::Failed { .. } | Self::Killed => Exit::Lost,
             Self::Path { .. } | Self::NoDirectory(_) | Self::Render(_) | Self::Browser(_) | Self::System(..) => Exit::Failure,
         }
@@ -88,6 +91,7 @@ impl CliError {
             Self::DisplaySocket { .. } => "is the display server running, and are you allowed to use it?",
             Self::Cookie { .. } => "XAUTHORITY names the cookie file of your session; xauth list shows what is in it",
             Self::CookieFile(_) => "set XAUTHORITY to the cookie file of your session",
+            Self::Path { source, .. } if source.kind() == ErrorKind::PermissionDenied => "torbox keeps everything below a directory of yours if you give one with --dir",
             Self::NoDirectory(_) => "set it, or give --dir",
             Self::Program(..) => "install torbox completely (make install), or set TORBOX_LIBEXEC to the directory that has it",
             Self::Image(error) => return error.hint().map(str::to_owned),
@@ -96,7 +100,7 @@ impl CliError {
             Self::Plan(PlanError::ForeignDisplay { .. }) => "run torbox as the user whose display it is",
             Self::Launch(LaunchError::NoMapper { .. }) => "install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora, Arch)",
             Self::Launch(LaunchError::MapRefused { .. }) => "the ranges in /etc/subuid and /etc/subgid must be yours and large enough",
-            Self::Failed { hint, .. } => return hint.clone(),
+            Self::Refused { hint, .. } | Self::Failed { hint, .. } => return hint.clone(),
             Self::NoAnswer => "torbox stop ends it; if that does not, end the process that torbox status shows",
             _ => return None,
         };

@@ -5,6 +5,7 @@ use crate::dirs::Dirs;
 use crate::error::CliError;
 use crate::progress::Progress;
 use std::env;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use torbox_images::{Arch, BuildRequest, Image, Mirror, Mirrors, Programs, RecipeName, ReleaseFiles, Store, build as build_image};
 
@@ -73,6 +74,10 @@ const fn recipe(browser: Browser) -> RecipeName {
 }
 
 fn make(store: &Store, dirs: &Dirs, recipe: RecipeName, sources: &Sources, progress: &mut Progress) -> Result<Image, CliError> {
+    // A wrong path is said before anything is fetched.
+    for path in [&sources.tarball, &sources.signature, &sources.key].into_iter().flatten() {
+        File::open(path).map_err(|source| CliError::Path { path: path.clone(), source })?;
+    }
     let release = match (&sources.tarball, &sources.signature) {
         (Some(tarball), Some(signature)) if recipe == RecipeName::TorBrowser => {
             Some(ReleaseFiles { tarball: tarball.clone(), signature: signature.clone(), key: sources.key.clone() })

@@ -28,9 +28,11 @@ pub(crate) struct Request {
 /// `torbox run`.
 pub(crate) fn run(dirs: &Dirs, args: &args::Run) -> Result<(), CliError> {
     let claim = Claim::take(dirs, &args.of.name)?;
-    let opened = display::open(args.of.display)?;
     let program = Program::Browser { url: args.url.clone() };
-    let ended = request(dirs, &args.of, program, opened).and_then(|request| watch(&claim, request, args.of.verbose, &mut |_| {}));
+    // Whatever fails from here on, the claim's files are removed.
+    let ended = display::open(args.of.display)
+        .and_then(|opened| request(dirs, &args.of, program, opened))
+        .and_then(|request| watch(&claim, request, args.of.verbose, &mut |_| {}));
     claim.release()?;
     match ended? {
         None | Some(0) => Ok(()),
@@ -108,6 +110,8 @@ struct Shown {
     state: State,
     verbose: bool,
     progress: Progress,
+    /// Whether the box's own namespaces exist: what fails before that is the machine's refusal.
+    enclosed: bool,
     /// The last lines of tor, for when it fails.
     tor: VecDeque<String>,
 }
@@ -122,7 +126,7 @@ fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(
     // Blocked before the runtime is started, so that Ctrl-C is never lost; the runtime resets its own mask.
     let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
     let mut launched = Launched::start(&launch)?;
-    let mut shown = Shown { state, verbose, progress: Progress::new(), tor: VecDeque::new() };
+    let mut shown = Shown { state, verbose, progress: Progress::new(), enclosed: false, tor: VecDeque::new() };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -192,14 +196,22 @@ impl Shown {
     fn show(&mut self, event: Event, output: &mut dyn FnMut(&str)) -> Option<Result<Option<u8>, CliError>> {
         match event {
             Event::NeedsMaps { .. } => return Some(Err(LaunchError::Unknown("needs-maps".to_owned()).into())),
-            Event::Done { action, after } if self.verbose => eprintln!("torbox: {:8.1} ms  {action}", after as f64 / 1000.0),
-            Event::Done { .. } => {}
+            Event::Done { action, after } => {
+                self.enclosed = true;
+                if self.verbose {
+                    eprintln!("torbox: {:8.1} ms  {action}", after as f64 / 1000.0);
+                }
+            }
             Event::Running { .. } => self.progress.begin("connecting to the Tor network"),
             Event::Bootstrap { percent, summary } => self.bootstrap(percent, &summary),
             Event::Line { role, text } => self.line(role, text, output),
             Event::Ended { code } => {
                 self.progress.end();
                 return Some(Ok(code));
+            }
+            Event::Failed { message, hint } if !self.enclosed => {
+                self.progress.end();
+                return Some(Err(CliError::Refused { message, hint }));
             }
             Event::Failed { message, hint } => {
                 self.progress.end();

@@ -23,12 +23,14 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 128;
 /// Connections accepted before others have their turn.
 const ACCEPTS: usize = 64;
+/// How long a stream waits before it tries tor's full queue again.
+const REDIAL: Duration = Duration::from_millis(20);
 /// Connections of the trusted side at once.
 const ADMINS: usize = 8;
 /// Descriptors for what is not a stream: listeners, control connections, standard streams.
@@ -138,6 +140,7 @@ pub struct Server {
     greeting: VecDeque<Key>,
     /// Streams that wait for room in tor's queue.
     dialing: Vec<Key>,
+    redialed: Instant,
     started: Instant,
     swept: u64,
 }
@@ -164,6 +167,7 @@ impl Server {
             queue: VecDeque::new(),
             greeting: VecDeque::new(),
             dialing: Vec::new(),
+            redialed: Instant::now(),
             started: Instant::now(),
             swept: 0,
             epoll,
@@ -340,7 +344,12 @@ impl Server {
         }
     }
 
+    /// Not at every event: under load these come faster than tor accepts.
     fn redial(&mut self) {
+        if self.dialing.is_empty() || self.redialed.elapsed() < REDIAL {
+            return;
+        }
+        self.redialed = Instant::now();
         for key in std::mem::take(&mut self.dialing) {
             if self.streams.get_mut(key).is_some_and(|stream| stream.is_dialing()) {
                 self.advance(key);

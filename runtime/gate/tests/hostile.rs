@@ -102,9 +102,11 @@ fn seconds() -> u64 {
 fn g4_a_trickle_ends_after_its_time() {
     let gate = Gate::start(&[]);
     let mut trickle = connect(&gate.path("socks"));
+    // The longest greeting: at this speed it would take four minutes.
+    trickle.write_all(&[5, 255]).unwrap();
     let mut sent = 0;
     let start = Instant::now();
-    while trickle.write_all(&[5]).is_ok() && sent < 20 {
+    while trickle.write_all(&[0]).is_ok() && sent < 20 {
         sent += 1;
         thread::sleep(Duration::from_secs(1));
     }

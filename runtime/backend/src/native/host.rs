@@ -83,11 +83,14 @@ pub fn cgroup_access() -> CgroupAccess {
 /// A process limit can be set: on the unified hierarchy, or on the old one.
 const CONTROLLERS: [&str; 2] = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/pids/tasks"];
 
-/// Removes control groups of a box that does not run, left by a runtime that was killed.
+/// Removes control groups of a box that does not run, left by a runtime that was killed. Only root's boxes have any.
 ///
 /// # Errors
 /// What rmdir(2) says of one that is still in use.
 pub fn remove_left_cgroups(name: &BoxName) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
     let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else { return Ok(()) };
     let below = hierarchies.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir());
     for hierarchy in std::iter::once(PathBuf::from("/sys/fs/cgroup")).chain(below) {

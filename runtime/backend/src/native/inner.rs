@@ -8,7 +8,7 @@ use super::keep::{self, KeepError};
 use super::observe::{ObserveError, observe};
 use super::outer::read_request;
 use super::protocol::{Event, Launch, Supplies};
-use super::supervise::{Ending, Flow, Watch, Watched, bootstrap, end_gently};
+use super::supervise::{Ending, Flow, Watch, Watched, bootstrap, end};
 use nix::sys::signal::Signal;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -18,8 +18,8 @@ use torbox_plan::{Container, Facts, Mismatch, Plan, PlanError, Role};
 
 /// How long the gate may take to listen.
 const GATE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a program may take to end when asked to.
-const END_PATIENCE: Duration = Duration::from_millis(700);
+/// How long tor may take to end when asked to, and to write its state. The others have nothing to write.
+const TOR_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 enum InnerError {
@@ -186,7 +186,8 @@ impl Launcher {
     fn undo(&mut self) -> Result<(), InnerError> {
         let mut first = Ok(());
         while let Some(watched) = self.boxed.pop() {
-            let ended = end_gently(watched.created.pid, END_PATIENCE).map_err(InnerError::Watch);
+            let patience = if watched.created.role == Role::Tor { TOR_PATIENCE } else { Duration::ZERO };
+            let ended = end(watched.created.pid, patience).map_err(InnerError::Watch);
             let deleted = watched.created.delete().map_err(InnerError::from);
             first = first.and(ended).and(deleted);
         }

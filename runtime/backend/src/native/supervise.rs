@@ -168,24 +168,40 @@ fn ended(boxed: &[Watched]) -> io::Result<Option<Ending>> {
     }
 }
 
-/// Asks process `pid` to end and waits for it, at most for `patience`; then the caller kills it.
-pub(super) fn end_gently(pid: Pid, patience: Duration) -> io::Result<()> {
-    match kill(pid, Signal::SIGTERM) {
-        Ok(()) => {}
-        Err(Errno::ESRCH) => return Ok(()),
-        Err(errno) => return Err(errno.into()),
+/// Ends process `pid` and waits until it has ended, and with it all of its PID namespace: asks first, where there is
+/// `patience`, then kills.
+pub(super) fn end(pid: Pid, patience: Duration) -> io::Result<()> {
+    for (signal, patience) in [(Signal::SIGTERM, patience), (Signal::SIGKILL, KILLED)] {
+        if patience.is_zero() {
+            continue;
+        }
+        match kill(pid, signal) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+        if reap_until(pid, Instant::now() + patience)? {
+            return Ok(());
+        }
     }
-    let deadline = Instant::now() + patience;
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// How long the kernel may take to end a killed container.
+const KILLED: Duration = Duration::from_secs(5);
+
+/// Whether `pid` ended before `deadline`.
+fn reap_until(pid: Pid, deadline: Instant) -> io::Result<bool> {
     let watch = Watch::new()?;
-    while Instant::now() < deadline {
+    loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) if Instant::now() >= deadline => return Ok(false),
             Ok(WaitStatus::StillAlive) => watch.wait_for_child(deadline)?,
-            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+            Ok(_) | Err(Errno::ECHILD) => return Ok(true),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(())
 }
 
 impl Watch {

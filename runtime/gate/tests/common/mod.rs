@@ -18,23 +18,23 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
-pub const SECRET: &str = "a secret of this box";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const SECRET: &str = "a secret of this box";
 
 /// A running gate. Dropped, it ends.
-pub struct Gate {
-    pub directory: tempfile::TempDir,
+pub(crate) struct Gate {
+    pub(crate) directory: tempfile::TempDir,
     child: Child,
     lifeline: Option<ChildStdin>,
 }
 
 impl Gate {
-    pub fn start(more: &[&str]) -> Self {
+    pub(crate) fn start(more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self::start_in(directory, more)
     }
 
-    pub fn start_in(directory: tempfile::TempDir, more: &[&str]) -> Self {
+    pub(crate) fn start_in(directory: tempfile::TempDir, more: &[&str]) -> Self {
         let at = |name: &str| directory.path().join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_torbox-gate"));
         command.arg("--socks").arg(at("socks")).arg("--tor-socks").arg(at("tor"));
@@ -53,7 +53,7 @@ impl Gate {
     }
 
     /// With a control side, whose tor is `tor-control`.
-    pub fn start_with_control() -> Self {
+    pub(crate) fn start_with_control() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         std::fs::write(path("secret"), format!("{SECRET}\n")).unwrap();
@@ -67,20 +67,20 @@ impl Gate {
         Self::start_in(directory, options.as_flattened())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn cut_lifeline(&mut self) {
+    pub(crate) fn cut_lifeline(&mut self) {
         self.lifeline = None;
     }
 
     /// The exit code, if it ends in time.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         let mut status = None;
         wait_for(|| {
             status = self.child.try_wait().unwrap();
@@ -89,11 +89,11 @@ impl Gate {
         status.and_then(|status| status.code())
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    pub fn admin(&self, request: &str) -> String {
+    pub(crate) fn admin(&self, request: &str) -> String {
         let mut socket = connect(&self.path("admin"));
         socket.write_all(format!("{request}\n").as_bytes()).unwrap();
         let mut answer = String::new();
@@ -102,30 +102,30 @@ impl Gate {
     }
 
     /// One number of `status`.
-    pub fn counter(&self, name: &str) -> u64 {
+    pub(crate) fn counter(&self, name: &str) -> u64 {
         let status = self.admin("status");
         let found = status.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         found.unwrap_or_else(|| panic!("{name} is not in {status}")).parse().unwrap()
     }
 
-    pub fn status_field(&self, field: &str) -> String {
+    pub(crate) fn status_field(&self, field: &str) -> String {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.unwrap().trim().to_owned()
     }
 
-    pub fn files(&self) -> usize {
+    pub(crate) fn files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
     /// Clock ticks of processor time so far.
-    pub fn ticks(&self) -> u64 {
+    pub(crate) fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    pub fn pss_kib(&self) -> u64 {
+    pub(crate) fn pss_kib(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
@@ -140,7 +140,7 @@ impl Drop for Gate {
     }
 }
 
-pub fn connect(path: &Path) -> UnixStream {
+pub(crate) fn connect(path: &Path) -> UnixStream {
     let socket = UnixStream::connect(path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -148,7 +148,7 @@ pub fn connect(path: &Path) -> UnixStream {
 }
 
 /// Waits for a state that nothing announces. Whether it came.
-pub fn wait_for(mut state: impl FnMut() -> bool) -> bool {
+pub(crate) fn wait_for(mut state: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         if state() {
@@ -160,21 +160,21 @@ pub fn wait_for(mut state: impl FnMut() -> bool) -> bool {
 }
 
 /// One stream as tor would see it, after the handshake.
-pub struct Arrival {
-    pub user: Vec<u8>,
-    pub password: Vec<u8>,
+pub(crate) struct Arrival {
+    pub(crate) user: Vec<u8>,
+    pub(crate) password: Vec<u8>,
     /// The request without its first three bytes: address type, address, port.
-    pub destination: Vec<u8>,
-    pub socket: UnixStream,
+    pub(crate) destination: Vec<u8>,
+    pub(crate) socket: UnixStream,
 }
 
 /// A SOCKS server in the place of tor: it answers every request with `reply` and hands the stream over.
-pub struct Tor {
-    pub arrivals: Receiver<Arrival>,
+pub(crate) struct Tor {
+    pub(crate) arrivals: Receiver<Arrival>,
 }
 
 impl Tor {
-    pub fn start(gate: &Gate, reply: &[u8]) -> Self {
+    pub(crate) fn start(gate: &Gate, reply: &[u8]) -> Self {
         let listener = UnixListener::bind(gate.path("tor")).unwrap();
         let (sender, arrivals) = channel();
         let reply = reply.to_vec();
@@ -187,7 +187,7 @@ impl Tor {
         Self { arrivals }
     }
 
-    pub fn next(&self) -> Arrival {
+    pub(crate) fn next(&self) -> Arrival {
         self.arrivals.recv_timeout(PATIENCE).unwrap()
     }
 }
@@ -228,10 +228,10 @@ fn prefixed(socket: &mut UnixStream) -> Option<Vec<u8>> {
     counted(socket, count[0].into())
 }
 
-pub const SUCCESS: &[u8] = &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+pub(crate) const SUCCESS: &[u8] = &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
 
 /// A client's handshake for `example.org:80`. The stream and the reply's code.
-pub fn ask(gate: &Gate, user: &[u8], password: &[u8]) -> (UnixStream, u8) {
+pub(crate) fn ask(gate: &Gate, user: &[u8], password: &[u8]) -> (UnixStream, u8) {
     let mut socket = connect(&gate.path("socks"));
     let mut answer = [0; 10];
     socket.write_all(&[5, 1, 2]).unwrap();
@@ -247,7 +247,7 @@ pub fn ask(gate: &Gate, user: &[u8], password: &[u8]) -> (UnixStream, u8) {
 }
 
 /// A stream from end to end.
-pub fn stream(gate: &Gate, tor: &Tor) -> (UnixStream, UnixStream) {
+pub(crate) fn stream(gate: &Gate, tor: &Tor) -> (UnixStream, UnixStream) {
     let (client, code) = ask(gate, b"site", b"nonce");
     assert_eq!(code, 0);
     (client, tor.next().socket)
