@@ -1,9 +1,10 @@
 //! Builds images into a store and unpacks them: `build STORE CACHE INIT GATE RECIPE...`, with the mirrors of `/etc/apt`.
 //!
+//! The environment gives what is optional: `TARBALL`, `SIGNATURE`, `KEY`, `LOCK`, and `EXPORT`, a directory for archives.
 //! A tool for working on this crate; users have `torbox build`.
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
-use torbox_images::{Arch, BuildRequest, Mirrors, Programs, Progress, RecipeName, ReleaseFiles, Store, build};
+use torbox_images::{Arch, BuildRequest, Mirrors, Programs, Progress, RecipeName, ReleaseFiles, Store, build, export_archive};
 
 struct Print(Instant);
 
@@ -55,6 +56,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         println!("{} {} {} {} bytes, created {}", image.name, image.version, image.digest, image.compressed_size, image.created);
         println!("{}", store.rootfs(&image, &mut progress)?.path().display());
         progress.phase("unpacked");
+        if let Some(directory) = std::env::var_os("EXPORT") {
+            export_archive(&store, &image, &PathBuf::from(directory).join(format!("{recipe}.tar")))?;
+            progress.phase("exported");
+        }
     }
     Ok(())
 }

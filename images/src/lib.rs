@@ -45,3 +45,14 @@ pub use openpgp::Keyring;
 pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Recipe, Suite, TorProject};
 pub use store::{Progress, Rootfs, Store};
 pub use trust::Trust;
+
+#[cfg(test)]
+mod testing {
+    //! What the unit tests share.
+
+    /// Says that a test was not run because the tool that judges is not here; where everything must run, that is a failure.
+    pub(crate) fn skip(tool: &str) {
+        assert!(std::env::var_os("TORBOX_MUST_WORK").is_none(), "{tool} is not installed");
+        eprintln!("skipped: {tool} is not installed");
+    }
+}

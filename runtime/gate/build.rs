@@ -189,10 +189,7 @@ fn cage_table(policy: &Cage) -> Outcome<String> {
 fn coded(text: &mut String, table: &str, doc: &str, rules: &[Coded]) -> Outcome<()> {
     writeln!(text, "/// {doc}\npub const {table}: &[super::Coded] = &[")?;
     for Coded { id, code, verdict, reason } in rules {
-        writeln!(
-            text,
-            "super::Coded {{ id: {id:?}, code: {code}, verdict: super::Verdict::{verdict:?}, reason: {reason:?} }},"
-        )?;
+        writeln!(text, "super::Coded {{ id: {id:?}, code: {code}, verdict: super::Verdict::{verdict:?}, reason: {reason:?} }},")?;
     }
     Ok(writeln!(text, "];")?)
 }
@@ -200,10 +197,7 @@ fn coded(text: &mut String, table: &str, doc: &str, rules: &[Coded]) -> Outcome<
 fn worded(text: &mut String, table: &str, doc: &str, rules: &[Worded]) -> Outcome<()> {
     writeln!(text, "/// {doc}\npub const {table}: &[super::Worded] = &[")?;
     for Worded { id, verdict, reason } in rules {
-        writeln!(
-            text,
-            "super::Worded {{ id: {id:?}, verdict: super::Verdict::{verdict:?}, reason: {reason:?} }},"
-        )?;
+        writeln!(text, "super::Worded {{ id: {id:?}, verdict: super::Verdict::{verdict:?}, reason: {reason:?} }},")?;
     }
     Ok(writeln!(text, "];")?)
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::display::Xvfb;
-use crate::process;
+use crate::display::{Xvfb, read_text};
+use crate::process::{self, ProcessId};
 use crate::testnet::{Namespace, TestNet};
 use crate::user::TestUser;
 use crate::wait;
@@ -133,6 +133,14 @@ impl<'a> Installed<'a> {
         Ok(())
     }
 
+    /// Removes what tor kept of earlier runs.
+    pub fn forget_state(&self) -> Result<()> {
+        match fs::remove_dir_all(self.dir.join("state")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove tor's state"),
+            _ => Ok(()),
+        }
+    }
+
     /// Builds the tor image and the stand-in's, if they are not there.
     pub fn build_images(&self) -> Result<()> {
         let listed = process::output(&mut self.command(None, ["images"]))?;
@@ -198,6 +206,67 @@ impl RunningBox {
         let status = status.with_context(|| format!("torbox did not end; it said:\n{}", self.said()))??;
         Ok(status.code())
     }
+}
+
+/// A process of a running box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The one that waits outside the box's PID namespace.
+    Outer,
+    /// Process 1 of the box.
+    Inner,
+    /// Process 1 of tor's container.
+    TorInit,
+    /// tor.
+    Tor,
+    /// The gate.
+    Gate,
+    /// Process 1 of the browser's container.
+    Init,
+    /// The browser's own process.
+    Browser,
+}
+
+impl Part {
+    /// Whether a process with this command line is it.
+    fn is(self, command_line: &str) -> bool {
+        let begins = |with: &str| command_line.starts_with(with);
+        match self {
+            Self::Outer => command_line == "/proc/self/exe __outer",
+            Self::Inner => command_line == "/proc/self/exe __inner",
+            Self::TorInit => begins("/usr/libexec/torbox/init run -- /usr/bin/tor "),
+            Self::Tor => begins("/usr/bin/tor "),
+            Self::Gate => begins("/usr/libexec/torbox/gate "),
+            Self::Init => begins("/usr/libexec/torbox/init run -- /opt/"),
+            Self::Browser => begins("/opt/") && !command_line.contains(" -contentproc "),
+        }
+    }
+}
+
+impl RunningBox {
+    /// Every process of the box, as the caller sees them, parents before their children.
+    pub fn processes(&self) -> Result<Vec<ProcessId>> {
+        process::descendants(ProcessId(self.child.id()))
+    }
+
+    /// One of them; `None` as long as it is not there.
+    #[must_use]
+    pub fn part(&self, part: Part) -> Option<ProcessId> {
+        self.processes().ok()?.into_iter().find(|process| part.is(&process.command_line()))
+    }
+}
+
+/// Takes pictures with `shoot` into the file `shot` until `text` can be read on one; what could be read last if `deadline` passes.
+pub fn readable(mut shoot: impl FnMut(&Path) -> Result<()>, text: &str, shot: &Path, deadline: Instant) -> Result<std::result::Result<(), String>> {
+    let mut last = String::new();
+    let seen = wait::retry(Duration::from_millis(300), deadline, || match shoot(shot).and_then(|()| read_text(shot)) {
+        Ok(read) => {
+            last = read;
+            last.contains(text).then_some(Ok(()))
+        }
+        Err(error) => Some(Err(error)),
+    });
+    Ok(seen.transpose()?.ok_or(last))
 }
 
 /// Sends a signal to a child.

@@ -173,7 +173,8 @@ fn files(dir: &Path, things: &mut BTreeSet<Thing>) {
 }
 
 fn sockets(scope: &Scope, things: &mut BTreeSet<Thing>) -> Result<()> {
-    let text = fs::read_to_string("/proc/net/unix").context("cannot read the sockets")?;
+    // Those of the calling thread's network namespace, which /proc/net would not show (network_namespaces(7)).
+    let text = fs::read_to_string("/proc/thread-self/net/unix").context("cannot read the sockets")?;
     let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(7));
     let own = |name: &&str| scope.names(name) || scope.dirs.iter().any(|dir| Path::new(name).starts_with(dir));
     things.extend(names.filter(own).map(|name| Thing::Socket(name.to_owned())));

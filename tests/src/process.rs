@@ -70,8 +70,33 @@ impl ProcessId {
     #[must_use]
     pub fn uid(self) -> Option<u32> {
         fs::metadata(format!("/proc/{}/task/{}", self.0, self.0)).ok()?;
+        self.status("Uid")?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// A line of its proc_pid_status(5); `None` where there is no such process or line.
+    #[must_use]
+    pub fn status(self, key: &str) -> Option<String> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
-        status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
+        status.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned()))
+    }
+
+    /// Its parent; `None` where there is no such process.
+    #[must_use]
+    pub fn parent(self) -> Option<Self> {
+        self.status("PPid")?.parse().ok().map(Self)
+    }
+
+    /// The interfaces of its network namespace.
+    #[must_use]
+    pub fn interfaces(self) -> Option<Vec<String>> {
+        let table = fs::read_to_string(format!("/proc/{}/net/dev", self.0)).ok()?;
+        Some(table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect())
+    }
+
+    /// Sends it a signal.
+    pub fn send(self, signal: Signal) -> Result<()> {
+        let held = hold(self).with_context(|| format!("there is no process {}", self.0))?;
+        pidfd_send_signal(&held, signal).context("pidfd_send_signal")
     }
 
     /// The namespace of `kind` (`net`, `pid`, ...) it is in, as its inode number; `None` where that cannot be read.
@@ -85,6 +110,18 @@ impl ProcessId {
 pub fn all() -> Result<Vec<ProcessId>> {
     let entries = fs::read_dir("/proc").context("cannot read /proc")?;
     Ok(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok().map(ProcessId)).collect())
+}
+
+/// Every descendant of `of`, parents before their children.
+pub fn descendants(of: ProcessId) -> Result<Vec<ProcessId>> {
+    let all: Vec<_> = all()?.into_iter().filter_map(|p| Some((p, p.parent()?))).collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        next += 1;
+    }
+    Ok(found.split_off(1))
 }
 
 /// The processes in the network namespace bound at `path`, without the calling one.

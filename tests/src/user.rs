@@ -79,6 +79,12 @@ impl TestUser {
         self.home.join(".run")
     }
 
+    /// Its subordinate ids, first and last.
+    #[must_use]
+    pub fn sub_ids(&self) -> (u32, u32) {
+        (self.sub_ids, self.sub_ids + SUB_IDS - 1)
+    }
+
     /// Whether a process of this user number is this user's: its own, or one of its subordinate ids.
     #[must_use]
     pub fn owns(&self, uid: u32) -> bool {

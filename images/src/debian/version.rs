@@ -132,7 +132,7 @@ mod tests {
                 Greater => "gt",
             };
             let Ok(status) = std::process::Command::new("dpkg").args(["--compare-versions", a, relation, b]).status() else {
-                return; // no dpkg on this machine: the table stands alone
+                return crate::testing::skip("dpkg");
             };
             assert!(status.success(), "{a} {relation} {b}");
         }

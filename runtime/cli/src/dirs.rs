@@ -49,7 +49,12 @@ impl Dirs {
 
     /// Sockets and locks of boxes that run.
     pub(crate) fn boxes(&self) -> Result<PathBuf, CliError> {
-        make(self.runtime.join("boxes"))
+        make(self.boxes_if_made())
+    }
+
+    /// The same, which is not there before the first box.
+    pub(crate) fn boxes_if_made(&self) -> PathBuf {
+        self.runtime.join("boxes")
     }
 
     /// Where the empty directory is over which the runtime of a box mounts its root; whoever claims the box makes it.

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
 
 fn dispatch(args: &args::Args) -> Result<(), error::CliError> {
     let dirs = dirs::Dirs::new(args.dir.as_deref())?;
+    control::sweep(&dirs)?;
     match &args.command {
         args::Command::Run(run) => run::run(&dirs, run),
         args::Command::Stop(which) => status::stop(&dirs, &which.name),

@@ -1,10 +1,10 @@
 //! `torbox status` and `torbox stop`.
 
 use crate::args::Format;
-use crate::control::{State, ask};
+use crate::control::{State, ask, names};
 use crate::dirs::Dirs;
 use crate::error::CliError;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use torbox_plan::BoxName;
@@ -51,13 +51,9 @@ pub(crate) fn status(dirs: &Dirs, format: &Format) -> Result<(), CliError> {
 }
 
 fn running(dirs: &Dirs) -> Result<Vec<State>, CliError> {
-    let directory = dirs.boxes()?;
-    let entries = fs::read_dir(&directory).map_err(|source| CliError::Path { path: directory.clone(), source })?;
-    let names = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok());
-    let names = names.filter_map(|file| BoxName::new(file.strip_suffix(".sock")?).ok());
     let mut states = Vec::new();
-    for name in names {
-        if let Some((answer, _)) = ask(dirs, &name, "status")? {
+    for name in names(dirs)? {
+        if let Some(answer) = ask(dirs, &name, "status")? {
             states.push(serde_json::from_str(&answer).map_err(|_| CliError::NoAnswer)?);
         }
     }

@@ -49,10 +49,7 @@ struct Figures {
 fn main() -> Outcome<()> {
     let directory = tempfile::tempdir()?;
     let raised = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    rustix::process::setrlimit(
-        rustix::process::Resource::Nofile,
-        rustix::process::Rlimit { current: raised, maximum: raised },
-    )?;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, rustix::process::Rlimit { current: raised, maximum: raised })?;
     let (plain, socks) = (directory.path().join("plain"), directory.path().join("socks"));
     serve(&plain, Speech::Plain)?;
     serve(&socks, Speech::Socks)?;
@@ -312,14 +309,6 @@ fn print_table(relays: &[Relay], figures: &[Figures]) {
     for (relay, figures) in relays.iter().zip(figures) {
         let Figures { bulk, streams, ping, rest, busy } = figures;
         let show = |values: &[f64]| median(&mut values.to_vec());
-        println!(
-            "| {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} |",
-            relay.name,
-            show(bulk),
-            show(streams),
-            show(ping),
-            show(rest),
-            show(busy)
-        );
+        println!("| {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} |", relay.name, show(bulk), show(streams), show(ping), show(rest), show(busy));
     }
 }

@@ -6,12 +6,9 @@ use crate::config::Cage;
 use crate::policy::{Only, Syscall, When, cage::SYSCALLS};
 use crate::server::Server;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
 use std::collections::BTreeMap;
 
 /// Why the cage does not close.
@@ -76,10 +73,7 @@ fn seccomp(server: &Server) -> Result<(), CageError> {
     Ok(seccompiler::apply_filter(&program)?)
 }
 
-fn filter<'a>(
-    calls: impl Iterator<Item = &'a Syscall>,
-    otherwise: SeccompAction,
-) -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter<'a>(calls: impl Iterator<Item = &'a Syscall>, otherwise: SeccompAction) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut table: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in calls {
         table.entry(call.number).or_default().extend(rule(call.only)?);
@@ -92,12 +86,8 @@ fn filter<'a>(
 fn rule(only: Only) -> Result<Option<SeccompRule>, seccompiler::BackendError> {
     let condition = match only {
         Only::Any => return Ok(None),
-        Only::Value { argument, value } => {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?
-        }
-        Only::Zero { argument, bits } => {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits), 0)?
-        }
+        Only::Value { argument, value } => SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?,
+        Only::Zero { argument, bits } => SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits), 0)?,
     };
     SeccompRule::new(vec![condition]).map(Some)
 }

@@ -154,13 +154,9 @@ fn assemble(given: &mut Given) -> Result<Config, ConfigError> {
         control: control(given)?,
         admin: given.take("--admin").map(PathBuf::from),
         tag,
-        auth: given
-            .choice("--require-auth", &[("yes", Auth::Required), ("no", Auth::Optional)])?
-            .unwrap_or(Auth::Required),
+        auth: given.choice("--require-auth", &[("yes", Auth::Required), ("no", Auth::Optional)])?.unwrap_or(Auth::Required),
         lifeline: given.choice("--lifeline", &[("stdin", Lifeline::Stdin)])?.unwrap_or(Lifeline::None),
-        cage: given
-            .choice("--cage", &[("required", Cage::Required), ("wanted", Cage::Wanted), ("off", Cage::Off)])?
-            .unwrap_or(Cage::Wanted),
+        cage: given.choice("--cage", &[("required", Cage::Required), ("wanted", Cage::Wanted), ("off", Cage::Off)])?.unwrap_or(Cage::Wanted),
     })
 }
 

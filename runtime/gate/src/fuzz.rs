@@ -1,7 +1,7 @@
 //! What the fuzz targets and the smoke test drive: each function takes any bytes, and panics if an invariant is broken.
 //! Not for the gate's own use: it never runs in the program.
 
-#![expect(clippy::panic, clippy::missing_panics_doc, reason = "a broken invariant has to stop the fuzzer")]
+#![expect(clippy::panic, reason = "a broken invariant has to stop the fuzzer")]
 
 use crate::control::display::Display;
 use crate::control::keys::OnionKeys;
@@ -125,19 +125,12 @@ fn feed(display: &mut Display, line: &[u8], tag: &Tag) -> Vec<crate::control::di
 }
 
 /// What tor alone knows. The first is an entry hop, which the display has to hide; the rest are in every reply and event.
-const CANARIES: [&str; 6] = [
-    "1111111111111111111111111111111111111111",
-    "EREREREREREREREREREREREREQ",
-    "198.51.100.77",
-    "guardnick",
-    "/var/lib/canary",
-    "c00k1ec4n4ry",
-];
+const CANARIES: [&str; 6] =
+    ["1111111111111111111111111111111111111111", "EREREREREREREREREREREREREQ", "198.51.100.77", "guardnick", "/var/lib/canary", "c00k1ec4n4ry"];
 
 /// A whole session against a tor that puts canaries wherever it can. Lines are the client's; `650 ` begins an event of tor's.
 pub fn taint(bytes: &[u8]) {
-    let (mut display, mut keys, secret, tag) =
-        (Display::default(), OnionKeys::default(), Secret::new(b"a secret of this box".to_vec()), tag());
+    let (mut display, mut keys, secret, tag) = (Display::default(), OnionKeys::default(), Secret::new(b"a secret of this box".to_vec()), tag());
     let mut session = Session::default();
     let hello = b"AUTHENTICATE \"a secret of this box\"\nSETEVENTS CIRC STREAM\n";
     let built = "CIRC 7 BUILT $1111111111111111111111111111111111111111~guardnick,$3333333333333333333333333333333333333333~m PURPOSE=GENERAL";

@@ -11,9 +11,7 @@ use crate::control::session::{Session, Step, Tables};
 use crate::control::text::to_hex;
 use crate::cookie::{Cookie, CookieError};
 use crate::counters::Counters;
-use crate::policy::control::{
-    LINE_BYTES, NEWNYM_SECONDS, OUTPUT_BYTES, QUESTION_SECONDS, QUESTIONS, SESSIONS, UNAUTHENTICATED_SECONDS,
-};
+use crate::policy::control::{LINE_BYTES, NEWNYM_SECONDS, OUTPUT_BYTES, QUESTION_SECONDS, QUESTIONS, SESSIONS, UNAUTHENTICATED_SECONDS};
 use crate::slab::{Key, Slab};
 use crate::socket::{self, ListenError};
 use crate::tag::Tag;
@@ -195,13 +193,7 @@ impl Hub {
     }
 
     /// Reads, answers and sends what can be without waiting. Whether the client stays.
-    pub(crate) fn client_event(
-        &mut self,
-        key: Key,
-        now: u64,
-        counters: &mut Counters,
-        orders: &mut Vec<Order>,
-    ) -> bool {
+    pub(crate) fn client_event(&mut self, key: Key, now: u64, counters: &mut Counters, orders: &mut Vec<Order>) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         if !flush(client) {
             return false;
@@ -320,9 +312,7 @@ impl Hub {
             Ok((count, _)) if count > 0 => tor.messages.push(buffer.get(..count).unwrap_or_default()).ok(),
             _ => None,
         };
-        let understood = messages.is_some_and(|messages| {
-            messages.iter().all(|message| self.message(message, tag, now, &mut touched))
-        });
+        let understood = messages.is_some_and(|messages| messages.iter().all(|message| self.message(message, tag, now, &mut touched)));
         if !understood {
             self.lose_tor(&mut touched);
         }

@@ -96,6 +96,16 @@
 //! ## Control: events
 //! - `CIRC` is allowed: only BUILT and CLOSED, of circuits that carry streams of this box
 //! - `STREAM` is allowed: only SENTCONNECT and SUCCEEDED, of streams of this box
+//! - `SIGNAL` is allowed: accepted and never sent: Python's stem does not start without it
+//! - `CONF_CHANGED` is allowed: accepted and never sent, likewise
+//! - `STATUS_SERVER` is allowed: accepted and never sent, likewise
+//! - `NEWCONSENSUS` is allowed: accepted and never sent: nyx does not start without it
+//! - `NEWDESC` is allowed: accepted and never sent: nyx does not start without it
+//! - `BW` is allowed: accepted and never sent: nyx draws with it; what tor moves for others is not told
+//! - `STATUS_CLIENT` is allowed: accepted and never sent: Tor Browser asks for it together with CIRC and STREAM where it takes tor for its own
+//! - `NOTICE` is allowed: accepted and never sent: likewise; tor's log names relays and paths
+//! - `WARN` is allowed: accepted and never sent: likewise
+//! - `ERR` is allowed: accepted and never sent: likewise
 //!
 //! ## Control: signals
 //! - `NEWNYM` is allowed: new identity: a new tag, every open stream ended, and tor told to use fresh circuits

@@ -39,8 +39,7 @@ pub(crate) enum Room {
 }
 
 impl Ready {
-    pub(crate) const UNKNOWN: Self =
-        Self { readable: false, writable: true, ended: false, gone: false, room: Room::Ignored };
+    pub(crate) const UNKNOWN: Self = Self { readable: false, writable: true, ended: false, gone: false, room: Room::Ignored };
 
     /// What epoll has to be told, if anything, so that a socket that refused announces room (and others do not).
     pub(crate) fn change(&mut self) -> Option<Room> {
@@ -148,13 +147,7 @@ impl Flow {
     }
 
     /// Moves what can be moved, at most `share` bytes. An error means that nothing more can be delivered in this direction.
-    pub(crate) fn turn(
-        &mut self,
-        from: &mut End<'_>,
-        to: &mut End<'_>,
-        tools: &mut Tools,
-        share: usize,
-    ) -> Result<Turn> {
+    pub(crate) fn turn(&mut self, from: &mut End<'_>, to: &mut End<'_>, tools: &mut Tools, share: usize) -> Result<Turn> {
         let until = self.moved.saturating_add(share as u64);
         let turn = loop {
             if !self.deliver(to)? {

@@ -3,8 +3,8 @@
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, Lifeline};
-use crate::counters::Counters;
 pub use crate::cookie::CookieError;
+use crate::counters::Counters;
 pub use crate::hub::ControlError;
 use crate::hub::{Hub, Interest, Order};
 use crate::policy::socks::{HANDSHAKES, PIPES, STREAMS};
@@ -100,10 +100,7 @@ impl Who {
     }
 
     fn from_token(token: u64) -> Option<Self> {
-        let key = Key {
-            slot: u32::try_from(token >> 32 & 0x00FF_FFFF).ok()?,
-            generation: u32::try_from(token & 0xFFFF_FFFF).ok()?,
-        };
+        let key = Key { slot: u32::try_from(token >> 32 & 0x00FF_FFFF).ok()?, generation: u32::try_from(token & 0xFFFF_FFFF).ok()? };
         match token >> 56 {
             0 => Some(Self::Signals),
             1 => Some(Self::Lifeline),
@@ -189,9 +186,7 @@ impl Server {
         }
         match lifeline {
             Lifeline::None => Ok(()),
-            Lifeline::Stdin => {
-                watch(&self.epoll, rustix::stdio::stdin(), Who::Lifeline, listening).map_err(refused)
-            }
+            Lifeline::Stdin => watch(&self.epoll, rustix::stdio::stdin(), Who::Lifeline, listening).map_err(refused),
         }
     }
 
@@ -317,13 +312,7 @@ impl Server {
     fn advance(&mut self, key: Key) {
         let now = self.now();
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let mut context = Context {
-            tools: &mut self.tools,
-            tag: &self.tag,
-            tor: &self.tor_socks,
-            counters: &mut self.counters,
-            now,
-        };
+        let mut context = Context { tools: &mut self.tools, tag: &self.tag, tor: &self.tor_socks, counters: &mut self.counters, now };
         stream.queued = false;
         let next = stream.advance(&mut context);
         watch_for_room(&self.epoll, stream, key);
@@ -418,9 +407,10 @@ impl Server {
         let (now, mut orders) = (self.now(), Vec::new());
         let Some(hub) = &mut self.hub else { return };
         let stays = hub.client_event(key, now, &mut self.counters, &mut orders);
-        let watched = stays.then(|| hub.client_socket(key)).flatten().map(|(fd, interest)| {
-            epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(Who::Session(key).token()), flags_for(interest))
-        });
+        let watched = stays
+            .then(|| hub.client_socket(key))
+            .flatten()
+            .map(|(fd, interest)| epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(Who::Session(key).token()), flags_for(interest)));
         if watched != Some(Ok(())) {
             hub.remove(key);
         }

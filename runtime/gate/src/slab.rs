@@ -51,9 +51,7 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.slots.iter().zip(0_u32..).filter_map(|((generation, value), slot)| {
-            value.as_ref().map(|value| (Key { slot, generation: *generation }, value))
-        })
+        self.slots.iter().zip(0_u32..).filter_map(|((generation, value), slot)| value.as_ref().map(|value| (Key { slot, generation: *generation }, value)))
     }
 }
 

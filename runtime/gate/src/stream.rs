@@ -131,8 +131,7 @@ impl Stream {
 
     fn dial(&mut self, context: &mut Context<'_>) -> Next {
         let Phase::Dialing { request, held, tries } = &mut self.phase else { return Next::Close };
-        let dialed = socket::dial(context.tor)
-            .and_then(|tor| socket::send_all(&tor, &Upstream::GREETING).map(|()| tor));
+        let dialed = socket::dial(context.tor).and_then(|tor| socket::send_all(&tor, &Upstream::GREETING).map(|()| tor));
         match (dialed, Upstream::new(request, context.tag)) {
             (Ok(tor), Ok(upstream)) => {
                 let (command, held) = (request.command, std::mem::take(held));
@@ -192,7 +191,13 @@ impl Stream {
         let mut tor = End { fd: tor.as_fd(), ready: &mut self.tor_ready };
         let again_up = turn(up, &mut client, &mut tor, context.tools);
         let again_down = turn(down, &mut tor, &mut client, context.tools);
-        let over = (up.done && down.done) || (down.done && tor.ready.gone) || (up.done && client.ready.gone);
+        // The other direction of a peer that is gone leads nowhere.
+        let over = match (up.done, down.done) {
+            (true, true) => true,
+            (true, false) => client.ready.gone,
+            (false, true) => tor.ready.gone,
+            (false, false) => false,
+        };
         if up.moved + down.moved != before {
             self.deadline = context.now + u64::from(IDLE_SECONDS);
         }

@@ -59,11 +59,7 @@ impl Upstream {
     /// # Errors
     /// A field does not fit (the limits of the policy rule it out).
     pub fn new(request: &Request, tag: &Tag) -> Result<Self, UpstreamError> {
-        Ok(Self {
-            phase: Phase::Method,
-            credentials: credentials_message(request, tag)?,
-            request: request_message(request)?,
-        })
+        Ok(Self { phase: Phase::Method, credentials: credentials_message(request, tag)?, request: request_message(request)? })
     }
 
     /// Reads at most one message from the front of `input`. The number says how many bytes it took.

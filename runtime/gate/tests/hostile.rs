@@ -1,12 +1,6 @@
 //! A hostile and patient browser: what it does to the gate, and what it does not do to other streams.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::allow_attributes,
-    reason = "a test that panics fails, which is what it is for"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::allow_attributes, reason = "a test that panics fails, which is what it is for")]
 
 mod common;
 

@@ -1,12 +1,7 @@
 //! Holds the policy's three tellings together: the data, the code that obeys it, and the prose at the top of the crate.
 //! `TORBOX_BLESS=1` writes the prose anew.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::allow_attributes,
-    reason = "a test that panics fails, which is what it is for"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::allow_attributes, reason = "a test that panics fails, which is what it is for")]
 
 use std::fmt::Write;
 use std::path::Path;

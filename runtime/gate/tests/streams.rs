@@ -1,12 +1,6 @@
 //! Streams from end to end: what tor is told, and what becomes of the bytes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::allow_attributes,
-    reason = "a test that panics fails, which is what it is for"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::allow_attributes, reason = "a test that panics fails, which is what it is for")]
 
 mod common;
 

@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use torbox_tests::boxed::{Installed, RunningBox, Who, kept_dir};
 use torbox_tests::display::{Xvfb, read_text};
-use torbox_tests::testnet::web::{PAGE_TEXT, Via};
-use torbox_tests::testnet::{Options, TestNet, helper};
+use torbox_tests::testnet::web::PAGE_TEXT;
+use torbox_tests::testnet::{Mark, Options, Request, TestNet, Via, WebLog, helper};
 use torbox_tests::user::TestUser;
 use torbox_tests::wait;
 
 /// How long a page may take, from `torbox run` to its text on the screen.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long a request may take before the page is loaded once more.
+const RELOAD: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     match demo() {
@@ -36,21 +39,32 @@ fn demo() -> Result<()> {
     say("building the images (kept for the next time)");
     let root = Installed::new(Who::Root, &kept)?;
     root.build_images()?;
-    say("making an unprivileged user");
+    // Guards of the last demonstration's network are of no use in this one.
+    root.forget_state()?;
+    say("making an unprivileged user, and a private Tor network: 3 authorities, 3 relays, an onion service, a web server");
     let someone = TestUser::create("demo")?;
     let user = Installed::new(Who::User(&someone), someone.home())?;
-    user.take_images(&root)?;
-    say("starting a private Tor network: 3 authorities, 2 relays, an onion service, a web server");
-    let net = TestNet::up(&Options { progress: say, ..Options::new(&temporary.path().join("net"), &helper()?) })?;
-    let mut saved = Vec::new();
-    for installed in [&user, &root] {
-        for (via, url) in [(Via::Exit, &net.state().named_url), (Via::Onion, &net.state().onion_url)] {
-            saved.push(open(installed, &net, via, url, &shots)?);
-        }
-    }
+    let helper = helper()?;
+    let net = std::thread::scope(|scope| {
+        let net = scope.spawn(|| TestNet::up(&Options { progress: say, ..Options::new(&temporary.path().join("net"), &helper) }));
+        let taken = user.take_images(&root);
+        let net = net.join().map_err(|_| anyhow::anyhow!("the network's thread panicked"))?;
+        taken.and(net)
+    })?;
+    let saved = std::thread::scope(|scope| {
+        let tours = [&user, &root].map(|installed| scope.spawn(|| tour(installed, &net, &shots)));
+        let tours = tours.into_iter().map(|tour| tour.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?);
+        tours.collect::<Result<Vec<_>>>()
+    })?;
     say("done; everything is torn down. The screenshots:");
-    saved.iter().for_each(|shot| println!("{}", shot.display()));
+    saved.iter().flatten().for_each(|shot| println!("{}", shot.display()));
     Ok(())
+}
+
+/// Opens both pages, one after the other.
+fn tour(installed: &Installed<'_>, net: &TestNet, shots: &Path) -> Result<[PathBuf; 2]> {
+    let exit = open(installed, net, Via::Exit, &net.state().named_url, shots)?;
+    Ok([exit, open(installed, net, Via::Onion, &net.state().onion_url, shots)?])
 }
 
 fn say(what: &str) {
@@ -64,15 +78,17 @@ fn open(installed: &Installed<'_>, net: &TestNet, via: Via, url: &str, shots: &P
         Who::User(_) => "user",
     };
     let way = if via == Via::Exit { "exit" } else { "onion" };
+    // The query tells this box's request from the other's.
+    let (url, path) = (format!("{url}?{who}"), format!("/?{who}"));
     say(&format!("torbox run {url} as {}", if who == "root" { "root" } else { "an unprivileged user" }));
     let display = Xvfb::start()?;
     let log = net.web_log();
     let mark = log.mark();
     let torrc = installed.copy_torrc(net)?;
-    let args = ["run", "--browser", "firefox-esr", "--torrc", &torrc.display().to_string(), url].map(str::to_owned);
+    let args = ["run", "--browser", "firefox-esr", "--torrc", &torrc.display().to_string(), &url].map(str::to_owned);
     let deadline = Instant::now() + PATIENCE;
     let running = RunningBox::start(installed.command_on(&display, Some(&net.client()), args)?, &shots.join(format!("{who}-{way}.log")))?;
-    let request = log.wait_for(mark, deadline, |request| request.via == via && request.path == "/")?;
+    let request = wait_for_request(&display, &log, mark, deadline, |request| request.via == via && request.path == path)?;
     let request = request.with_context(|| format!("the page was not asked for; torbox said:\n{}", running.said()))?;
     match net.exit_of(&request) {
         Some(relay) => say(&format!("the web server was asked by {}, the exit relay {relay}", request.peer)),
@@ -83,6 +99,19 @@ fn open(installed: &Installed<'_>, net: &TestNet, via: Via, url: &str, shots: &P
     readable.context("the page did not appear on the screen")??;
     running.interrupt()?;
     Ok(shot)
+}
+
+/// A network this small loses a circuit now and then; then the page is loaded once more, as a user would.
+fn wait_for_request(display: &Xvfb, log: &WebLog, mark: Mark, deadline: Instant, wanted: impl Fn(&Request) -> bool) -> Result<Option<Request>> {
+    loop {
+        let patience = deadline.min(Instant::now() + RELOAD);
+        let request = log.wait_for(mark, patience, &wanted)?;
+        if request.is_some() || Instant::now() >= deadline {
+            return Ok(request);
+        }
+        say("no request yet; reloading");
+        display.input()?.press(&["F5"])?;
+    }
 }
 
 fn shows_page(display: &Xvfb, shot: &Path) -> Result<Option<()>> {

@@ -40,7 +40,11 @@ pub(super) struct Watched {
     open: bool,
 }
 
-const MAX_LINE: usize = 4096;
+/// A longer line is dropped. The probe's report, the longest, has some 10 KiB.
+const MAX_LINE: usize = 1 << 16;
+const READ: usize = 4096;
+/// How many more times is read from each container once one has ended: more than a pipe holds.
+const LAST_READS: usize = 32;
 
 impl From<Created> for Watched {
     fn from(created: Created) -> Self {
@@ -71,6 +75,7 @@ impl Watch {
                 return Ok(None);
             }
             if let Some(ending) = ended(boxed)? {
+                drain_rest(boxed, line)?;
                 return Ok(Some(ending));
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -134,8 +139,22 @@ fn drain(boxed: &mut [Watched], readable: &[bool], line: &mut dyn FnMut(Role, &s
     Ok(flow)
 }
 
+/// What was written between the last look and the end.
+fn drain_rest(boxed: &mut [Watched], line: &mut dyn FnMut(Role, &str) -> Flow) -> io::Result<()> {
+    for watched in boxed {
+        for _ in 0..LAST_READS {
+            let mut fds = [PollFd::new(watched.created.output.as_fd(), PollFlags::POLLIN)];
+            if !watched.open || poll(&mut fds, PollTimeout::ZERO)? == 0 {
+                break;
+            }
+            read_lines(watched, line)?;
+        }
+    }
+    Ok(())
+}
+
 fn read_lines(watched: &mut Watched, line: &mut dyn FnMut(Role, &str) -> Flow) -> io::Result<Flow> {
-    let mut buffer = [0; MAX_LINE];
+    let mut buffer = [0; READ];
     let count = watched.created.output.read(&mut buffer)?;
     watched.open = count > 0;
     watched.partial.extend(buffer.get(..count).unwrap_or_default());

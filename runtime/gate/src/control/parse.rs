@@ -186,6 +186,8 @@ fn events(words: &[&str]) -> Result<Events, Denied> {
         match word.to_ascii_uppercase().as_str() {
             "CIRC" if allowed => events.circ = Wanted::Yes,
             "STREAM" if allowed => events.stream = Wanted::Yes,
+            // The others that the policy allows are accepted and never sent.
+            _ if allowed => {}
             _ => return Err(Denied::Event(Word::new(word))),
         }
     }
@@ -203,12 +205,8 @@ fn info_key(word: &str) -> Result<InfoKey, Denied> {
         ("status/bootstrap-phase", "") => Ok(InfoKey::BootstrapPhase),
         ("circuit-status", "") => Ok(InfoKey::CircuitStatus),
         ("net/listeners/socks", "") => Ok(InfoKey::SocksListeners),
-        ("ns/id/", text) => {
-            Fingerprint::parse(text).map(|relay| InfoKey::Relay(relay, text.to_owned())).ok_or_else(denied)
-        }
-        ("ip-to-country/", text) => {
-            text.parse().map(|address| InfoKey::Country(address, text.to_owned())).map_err(|_| denied())
-        }
+        ("ns/id/", text) => Fingerprint::parse(text).map(|relay| InfoKey::Relay(relay, text.to_owned())).ok_or_else(denied),
+        ("ip-to-country/", text) => text.parse().map(|address| InfoKey::Country(address, text.to_owned())).map_err(|_| denied()),
         _ => Err(denied()),
     }
 }

@@ -86,18 +86,12 @@ impl Session {
             Command::GetInfo(keys) => get_info(&keys, tables.display),
             Command::GetConf(options) => Step::Say(get_conf(&options)),
             Command::NewNym => Step::NewIdentity,
-            Command::OnionAdd(address, _) if !tables.keys.has_room(&address) => {
-                Step::Say("551 Too many keys\r\n".to_owned())
-            }
+            Command::OnionAdd(address, _) if !tables.keys.has_room(&address) => Step::Say("551 Too many keys\r\n".to_owned()),
             Command::OnionAdd(address, key) => Step::Ask(Question::OnionAdd(address, key)),
-            Command::OnionRemove(address) if tables.keys.contains(&address) => {
-                Step::Ask(Question::OnionRemove(address))
-            }
+            Command::OnionRemove(address) if tables.keys.contains(&address) => Step::Ask(Question::OnionRemove(address)),
             Command::OnionRemove(address) => Step::Say(format!("251 No credentials for \"{address}\"\r\n")),
             Command::OnionView(address) => Step::Say(view(address.as_ref(), tables.keys)),
-            Command::ProtocolInfo | Command::Authenticate(_) | Command::Quit => {
-                Step::Close("500 Syntax error\r\n".to_owned())
-            }
+            Command::ProtocolInfo | Command::Authenticate(_) | Command::Quit => Step::Close("500 Syntax error\r\n".to_owned()),
         }
     }
 
@@ -113,9 +107,7 @@ impl Session {
 }
 
 fn protocol_info() -> String {
-    format!(
-        "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=HASHEDPASSWORD\r\n250-VERSION Tor=\"{TOR_VERSION}\"\r\n250 OK\r\n"
-    )
+    format!("250-PROTOCOLINFO 1\r\n250-AUTH METHODS=HASHEDPASSWORD\r\n250-VERSION Tor=\"{TOR_VERSION}\"\r\n250 OK\r\n")
 }
 
 fn denial(denied: &Denied) -> String {
@@ -156,14 +148,10 @@ fn info(key: &InfoKey, display: &Display) -> Info {
         InfoKey::SocksListeners => Info::Line(format!("250-net/listeners/socks=\"{SOCKS_LISTENER}\"\r\n")),
         InfoKey::CircuitStatus => Info::Line(circuit_status(&display.circuit_status())),
         InfoKey::BootstrapPhase => Info::Ask(Question::BootstrapPhase),
-        InfoKey::Relay(relay, text) if display::is_hidden(relay) => {
-            Info::Whole(question::relay_status(text, &display::hidden_status(relay)))
-        }
+        InfoKey::Relay(relay, text) if display::is_hidden(relay) => Info::Whole(question::relay_status(text, &display::hidden_status(relay))),
         InfoKey::Relay(relay, text) if display.was_shown(relay) => Info::Ask(Question::Relay(*relay, text.clone())),
         InfoKey::Relay(_, text) => Info::Whole(question::unknown_relay(text)),
-        InfoKey::Country(address, text) if display.was_told(address) => {
-            Info::Ask(Question::Country(*address, text.clone()))
-        }
+        InfoKey::Country(address, text) if display.was_told(address) => Info::Ask(Question::Country(*address, text.clone())),
         InfoKey::Country(_, text) => Info::Whole(question::country(text, ['?', '?'])),
     }
 }

@@ -73,11 +73,7 @@ fn g4_refused_credentials() {
         (b"\x01\x07<torS0X\x01p", true),
     ] {
         let step = run(Auth::Required, &[GREETING, input]).pop().unwrap();
-        let expected = if accepted {
-            Step::Say(vec![1, 0])
-        } else {
-            Step::Refuse(vec![1, 1], Refusal::Credentials)
-        };
+        let expected = if accepted { Step::Say(vec![1, 0]) } else { Step::Refuse(vec![1, 1], Refusal::Credentials) };
         assert_eq!(step, expected, "{input:?}");
     }
 }

@@ -5,8 +5,7 @@ use crate::address;
 use crate::socks::{Command, Credentials};
 
 fn request(credentials: Option<(&[u8], &[u8])>, host: Host) -> Request {
-    let credentials =
-        credentials.map(|(user, password)| Credentials { user: user.to_vec(), password: password.to_vec() });
+    let credentials = credentials.map(|(user, password)| Credentials { user: user.to_vec(), password: password.to_vec() });
     Request { credentials, command: Command::Connect, host, port: 443 }
 }
 

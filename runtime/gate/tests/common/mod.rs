@@ -58,12 +58,7 @@ impl Gate {
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         std::fs::write(path("secret"), format!("{SECRET}\n")).unwrap();
         let (control, tor, cookie, secret) = (path("control"), path("tor-control"), path("cookie"), path("secret"));
-        let options = [
-            ["--control", &control],
-            ["--tor-control", &tor],
-            ["--tor-cookie", &cookie],
-            ["--control-secret-file", &secret],
-        ];
+        let options = [["--control", &control], ["--tor-control", &tor], ["--tor-cookie", &cookie], ["--control-secret-file", &secret]];
         Self::start_in(directory, options.as_flattened())
     }
 

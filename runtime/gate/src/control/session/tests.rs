@@ -92,6 +92,7 @@ fn g5_strangers_are_told_nothing() {
 fn tor_launcher_with_a_tor_that_is_not_its_own() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.say("SETEVENTS CIRC STREAM"), "250 OK\r\n");
+    assert_eq!(fixture.say("SETEVENTS SIGNAL CONF_CHANGED STATUS_SERVER CIRC STREAM"), "250 OK\r\n");
     assert_eq!(fixture.say("GETCONF BRIDGE"), "250 Bridge\r\n");
     assert_eq!(fixture.say("GETCONF ClientTransportPlugin"), "250 ClientTransportPlugin\r\n");
     assert_eq!(fixture.say("GETINFO circuit-status"), "250-circuit-status=\r\n250 OK\r\n");
@@ -137,9 +138,7 @@ fn g5_onion_circuits_hide_the_second_hop_too() {
         let mut fixture = Fixture::new();
         fixture.say("SETEVENTS CIRC STREAM");
         fixture.event(&format!("CIRC 7 BUILT ${GUARD},${VANGUARD},${MIDDLE},${EXIT} PURPOSE={purpose}"));
-        let shown = fixture.event(&format!(
-            "STREAM 3 SUCCEEDED 7 {target} SOCKS_USERNAME=\"a\" SOCKS_PASSWORD=\"b~00112233.0\""
-        ));
+        let shown = fixture.event(&format!("STREAM 3 SUCCEEDED 7 {target} SOCKS_USERNAME=\"a\" SOCKS_PASSWORD=\"b~00112233.0\""));
         assert_eq!(shown[0], format!("650 CIRC 1 BUILT ${HIDDEN},${HIDDEN},${MIDDLE},${EXIT} PURPOSE=GENERAL\r\n"));
     }
 }
@@ -152,16 +151,17 @@ fn g5_relays_and_countries_only_of_what_was_shown() {
         assert_eq!(fixture.say(&format!("GETINFO ns/id/{before}")), format!("552 Unrecognized key \"ns/id/{before}\"\r\n"));
     }
     fixture.event("STREAM 3 SUCCEEDED 7 x:80 SOCKS_USERNAME=\"a\" SOCKS_PASSWORD=\"b~00112233.0\"");
-    let status = format!(
-        "250+ns/id/{MIDDLE}=\r\nr nick QkJC QUFB 2026-11-23 01:02:03 203.0.113.9 443 80\r\na [2001:db8::9]:443\r\ns Fast Guard\r\n.\r\n250 OK\r\n"
-    );
+    let status =
+        format!("250+ns/id/{MIDDLE}=\r\nr nick QkJC QUFB 2026-11-23 01:02:03 203.0.113.9 443 80\r\na [2001:db8::9]:443\r\ns Fast Guard\r\n.\r\n250 OK\r\n");
     let (asked, answer) = fixture.ask(&format!("GETINFO ns/id/{MIDDLE}"), &status);
     assert_eq!(asked, format!("GETINFO ns/id/{MIDDLE}\r\n"));
     let identity = Fingerprint::parse(MIDDLE).unwrap().base64();
     let digest = "A".repeat(27);
     assert_eq!(
         answer,
-        format!("250+ns/id/{MIDDLE}=\r\nr relay {identity} {digest} 2000-01-01 00:00:00 203.0.113.9 9001 0\r\na [2001:db8::9]:9001\r\ns Running Valid\r\n.\r\n250 OK\r\n")
+        format!(
+            "250+ns/id/{MIDDLE}=\r\nr relay {identity} {digest} 2000-01-01 00:00:00 203.0.113.9 9001 0\r\na [2001:db8::9]:9001\r\ns Running Valid\r\n.\r\n250 OK\r\n"
+        )
     );
     assert_eq!(fixture.say(&format!("GETINFO ns/id/{GUARD}")), format!("552 Unrecognized key \"ns/id/{GUARD}\"\r\n"));
     assert!(fixture.say(&format!("GETINFO ns/id/{HIDDEN}")).contains(" 0.0.0.0 9001 0\r\n"));
@@ -253,10 +253,7 @@ fn g5_everything_else_is_an_error_of_the_protocol() {
 #[test]
 fn g5_tors_words_never_pass() {
     let secret_words = "198.51.100.77 /var/lib/tor DEADBEEF";
-    for line in [
-        "GETINFO status/bootstrap-phase".to_owned(),
-        format!("ONION_CLIENT_AUTH_ADD {ADDRESS} {KEY}"),
-    ] {
+    for line in ["GETINFO status/bootstrap-phase".to_owned(), format!("ONION_CLIENT_AUTH_ADD {ADDRESS} {KEY}")] {
         for reply in [
             format!("551 {secret_words}\r\n"),
             format!("250-status/bootstrap-phase=WARN BOOTSTRAP PROGRESS=14 TAG=handshake SUMMARY=\"x\" HOSTADDR=\"{secret_words}\"\r\n250 OK\r\n"),

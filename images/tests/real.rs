@@ -1,0 +1,94 @@
+//! The real images, from the machine's own mirror: that everything needed is in them, and nothing that must not be.
+//!
+//! They take minutes and a hundred megabytes, so they are built only where `TORBOX_TEST_REAL` names a directory to work in;
+//! what is there already is used again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::allow_attributes, missing_docs, unreachable_pub, dead_code, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use support::{Quiet, skip};
+use torbox_images::{Arch, BuildRequest, Image, Mirrors, Programs, RecipeName, Rootfs, Store, build};
+
+/// The image of `recipe`, unpacked; none where this was not asked for.
+fn real(recipe: RecipeName) -> Option<(Image, Rootfs)> {
+    let Some(dir) = std::env::var_os("TORBOX_TEST_REAL").map(PathBuf::from) else {
+        skip("TORBOX_TEST_REAL does not name a directory to build the real images in");
+        return None;
+    };
+    let store = Store::open(&dir.join("store")).unwrap();
+    let program = dir.join(format!("program-{recipe}"));
+    fs::write(&program, "program").unwrap();
+    let programs = Programs { init: program.clone(), gate: program };
+    let request = BuildRequest { recipe, mirrors: Mirrors::Apt("/etc/apt".into()), cache: dir.join("cache"), release: None, programs, arch: Arch::Amd64, locked: None };
+    let image = build(&store, &request, &mut Quiet).unwrap();
+    assert_eq!(build(&store, &request, &mut Quiet).unwrap(), image);
+    let root = store.rootfs(&image, &mut Quiet).unwrap();
+    Some((image, root))
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries.flat_map(|entry| if entry.file_type().unwrap().is_dir() { files(&entry.path()) } else { vec![entry.path()] }).collect()
+}
+
+fn check_contents(root: &Path, programs: &[&str]) {
+    let mut executables = Vec::new();
+    for path in files(root) {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        assert!(meta.is_symlink() || meta.mode() & 0o7022 == 0, "{} {:o}", path.display(), meta.mode());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if meta.is_file() && meta.mode() & 0o111 != 0 && !name.contains(".so") {
+            executables.push(path.strip_prefix(root).unwrap().display().to_string());
+        }
+        for absent in ["sh", "bash", "dash", "perl", "python3", "dpkg", "apt", "busybox", "su", "mount", "env"] {
+            assert_ne!(name, absent, "{}", path.display());
+        }
+    }
+    executables.sort();
+    assert_eq!(executables, programs);
+}
+
+/// What the image's own dynamic linker says that `program` needs.
+fn linked(root: &Path, program: &str) -> String {
+    let output = Command::new("chroot").arg(root).args(["/usr/lib64/ld-linux-x86-64.so.2", "--list", program]).env_clear().env("LD_LIBRARY_PATH", "/opt/tor-browser/Browser").output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn root_the_tor_image_is_whole_and_small() {
+    let Some((image, root)) = real(RecipeName::Tor) else { return };
+    check_contents(root.path(), &["usr/bin/tor", "usr/libexec/torbox/gate", "usr/libexec/torbox/init"]);
+    let output = Command::new("chroot").arg(root.path()).args(["/usr/bin/tor", "--version"]).env_clear().output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("Tor version 0.4."));
+    assert!(!linked(root.path(), "/usr/bin/tor").contains("not found"));
+    assert!(image.compressed_size < 25_000_000 && image.anonymous, "{image:?}");
+}
+
+#[test]
+fn root_the_browser_image_is_whole_and_small() {
+    let Some((image, root)) = real(RecipeName::FirefoxEsr) else { return };
+    check_contents(root.path(), &["opt/tor-browser/Browser/firefox.real", "opt/tor-browser/Browser/glxtest", "usr/libexec/torbox/init"]);
+    for library in ["firefox.real", "libxul.so", "libmozgtk.so", "libsoftokn3.so", "libmozavcodec.so", "glxtest"] {
+        let needed = linked(root.path(), &format!("/opt/tor-browser/Browser/{library}"));
+        assert!(!needed.contains("not found"), "{library}: {needed}");
+    }
+    for opened in ["libXcursor.so.1", "libXi.so.6", "libgcc_s.so.1"] {
+        assert!(root.path().join("usr/lib/x86_64-linux-gnu").join(opened).exists(), "{opened}");
+    }
+    assert!(!image.anonymous && image.created.starts_with("20"), "{image:?}");
+    let above: u64 = image.layers.iter().map(|layer| fs::metadata(root.path().join("../../blobs/sha256").join(layer.hex())).unwrap().len()).sum::<u64>() - largest(&image, &root);
+    assert!(above < 40_000_000, "{above} bytes above the browser's own");
+}
+
+/// The browser's own layer is the largest.
+fn largest(image: &Image, root: &Rootfs) -> u64 {
+    let sizes = image.layers.iter().map(|layer| fs::metadata(root.path().join("../../blobs/sha256").join(layer.hex())).unwrap().len());
+    sizes.max().unwrap()
+}

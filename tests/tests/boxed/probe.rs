@@ -1,0 +1,147 @@
+//! What a program in the browser's place finds: `torbox probe`, read value by value.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use torbox_tests::boxed::Who;
+use torbox_tests::process;
+
+use crate::ground::{Stage, outcome};
+
+/// The report of `torbox-init`'s probe.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Report {
+    interfaces: Vec<String>,
+    sockets: BTreeMap<String, String>,
+    status: BTreeMap<String, String>,
+    mountinfo: Vec<String>,
+    writable: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+    files: BTreeMap<String, String>,
+    exists: BTreeMap<String, bool>,
+}
+
+/// The report from inside a box.
+fn inside(stage: &Stage<'_>, name: &str) -> Report {
+    let before = stage.before(name);
+    let (code, out, said) = outcome(&mut stage.probe_command(name));
+    assert_eq!(code, Some(0), "{said}");
+    before.assert_gone(std::time::Duration::from_secs(2), "after the probe");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+/// The report of the same program where the box was started, without the box.
+fn outside(stage: &Stage<'_>) -> Report {
+    let init = stage.installed.program().ancestors().nth(2).unwrap().join("libexec/torbox/init");
+    let out = process::output(stage.ground.net.client().command(init).arg("probe")).unwrap();
+    serde_json::from_slice(&out).unwrap()
+}
+
+fn map<V: Clone>(pairs: &[(&str, V)]) -> BTreeMap<String, V> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+}
+
+fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+const FAMILIES: [&str; 14] =
+    ["unix", "inet", "inet6", "netlink", "packet", "alg", "vsock", "bluetooth", "can", "tipc", "key", "rds", "x25", "appletalk"];
+const TYPES: [&str; 4] = ["stream", "dgram", "raw", "seqpacket"];
+
+/// Network, sockets, places to write to, privileges.
+pub(crate) fn finds_nothing(stage: &Stage<'_>) {
+    let report = inside(stage, "probe");
+    assert_eq!(report.interfaces, ["lo"]);
+    let every = FAMILIES.iter().flat_map(|family| TYPES.map(|kind| (format!("{family}/{kind}"), if *family == "unix" { "open" } else { "EAFNOSUPPORT" })));
+    assert_eq!(report.sockets, every.map(|(socket, result)| (socket, result.to_owned())).collect());
+    let none = "0000000000000000";
+    let status = [("CapAmb", none), ("CapBnd", none), ("CapEff", none), ("CapInh", none), ("CapPrm", none), ("NoNewPrivs", "1"), ("Seccomp", "2"),
+        ("Seccomp_filters", "1"), ("Uid", "1000\t1000\t1000\t1000")];
+    assert_eq!(report.status, strings(&status));
+    let writable = [("/", "EROFS"), ("/etc", "EROFS"), ("/usr", "EROFS"), ("/opt", "EROFS"), ("/run", "EACCES"), ("/run/torbox/browser", "EROFS"),
+        ("/home/user", "open"), ("/tmp", "open"), ("/dev/shm", "open")];
+    assert_eq!(report.writable, strings(&writable));
+    the_detectors_fire_outside(stage);
+}
+
+/// The positive control: started where torbox is, the same program finds the cable to the network and opens its sockets.
+fn the_detectors_fire_outside(stage: &Stage<'_>) {
+    let report = outside(stage);
+    let known = |name: &&String| ["lo", "tbx-client"].contains(&name.as_str());
+    assert_eq!(report.interfaces.iter().filter(known).collect::<Vec<_>>(), ["lo", "tbx-client"]);
+    for socket in ["unix/stream", "inet/stream", "inet/dgram", "inet/raw", "inet6/stream", "netlink/raw", "packet/raw"] {
+        assert_eq!(report.sockets[socket], "open", "{socket}");
+    }
+    assert_eq!(report.status["CapEff"].trim_start_matches('0').is_empty(), false, "root has capabilities");
+    assert_eq!((report.status["Seccomp"].as_str(), report.writable["/etc"].as_str()), ("0", "open"));
+}
+
+/// Nothing that tells whose machine this is.
+pub(crate) fn knows_no_host(stage: &Stage<'_>) {
+    let report = inside(stage, "names");
+    let words = host_words(stage);
+    let everything = format!("{:?}{:?}{:?}", report.mountinfo, report.environment, report.files);
+    for word in &words {
+        assert!(!everything.contains(word.as_str()), "{word} in {everything}");
+    }
+    // The positive control: torbox itself, which made those mounts, was told every one of these words but the host's name.
+    let host = outside(stage);
+    assert_eq!(host.files["/proc/sys/kernel/hostname"].trim_end(), words[0]);
+    assert!(host.mountinfo.len() > 3 && host.exists["/bin/sh"] && host.exists["/usr/bin/dpkg"]);
+
+    let roots: std::collections::BTreeSet<&str> = report.mountinfo.iter().map(|line| line.split(' ').nth(3).unwrap()).collect();
+    let of_proc_and_dev = ["/", "/bus", "/fs", "/full", "/irq", "/null", "/random", "/sys", "/sysrq-trigger", "/tty", "/urandom", "/zero"];
+    assert!(roots.iter().all(|root| of_proc_and_dev.contains(root)), "{roots:?}");
+    assert_eq!(report.environment, strings(&ENVIRONMENT));
+    assert_eq!(report.files, expected_files(&report));
+    let places = [("/sys/class", false), ("/dev/dri", false), ("/dev/snd", false), ("/dev/vsock", false), ("/dev/kvm", false), ("/run/dbus", false),
+        ("/var/run/docker.sock", false), ("/bin/sh", false), ("/usr/bin/dpkg", false), ("/home/user", true)];
+    assert_eq!(report.exists, map(&places));
+}
+
+/// The host's name first, then the caller's and where things are kept.
+fn host_words(stage: &Stage<'_>) -> Vec<String> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let dir = stage.installed.dir().display().to_string();
+    let mut words = vec![host, dir, "rootfs".to_owned(), "images".to_owned(), "torbox-boxed-".to_owned()];
+    if let Who::User(user) = stage.installed.who() {
+        words.extend([user.name().to_owned(), user.home().display().to_string()]);
+    }
+    words
+}
+
+const ENVIRONMENT: [(&str, &str); 14] = [
+    ("DBUS_SESSION_BUS_ADDRESS", "disabled:"),
+    ("GSETTINGS_BACKEND", "memory"),
+    ("GTK_USE_PORTAL", "0"),
+    ("HOME", "/home/user"),
+    ("LANG", "C.UTF-8"),
+    ("LIBGL_ALWAYS_SOFTWARE", "1"),
+    ("MOZ_CRASHREPORTER_DISABLE", "1"),
+    ("MOZ_DISABLE_WAYLAND_PROXY", "1"),
+    ("NO_AT_BRIDGE", "1"),
+    ("PATH", "/usr/bin"),
+    ("TOR_PROVIDER", "none"),
+    ("TOR_SOCKS_IPC_PATH", "/run/torbox/browser/socks"),
+    ("TZ", "UTC"),
+    ("XDG_RUNTIME_DIR", "/run/user"),
+];
+
+/// The same text on every host. Of the control groups, of which a host has more or fewer, every one is the root of what is seen.
+fn expected_files(report: &Report) -> BTreeMap<String, String> {
+    let groups = report.files["/proc/self/cgroup"].clone();
+    assert!(!groups.is_empty() && groups.lines().all(|line| line.ends_with(":/")), "{groups}");
+    let passwd = "root:x:0:0:root:/:/usr/sbin/nologin\nuser:x:1000:1000:user:/home/user:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
+    strings(&[
+        ("/etc/hosts", "127.0.0.1 localhost torbox\n::1 localhost torbox\n"),
+        ("/etc/machine-id", "746f72626f78746f72626f78746f7262\n"),
+        ("/etc/passwd", passwd),
+        ("/etc/resolv.conf", ""),
+        ("/proc/cmdline", ""),
+        ("/proc/self/cgroup", &groups),
+        ("/proc/sys/kernel/hostname", "torbox\n"),
+        ("/proc/version", ""),
+    ])
+}

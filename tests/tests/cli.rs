@@ -1,0 +1,529 @@
+//! What torbox says when it cannot do what it was asked for: the exit code, the thing's name, what to do about it, and that nothing
+//! is left behind. Every case runs the real program against the real obstacle.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use torbox_tests::boxed::{Installed, Who, kept_dir};
+use torbox_tests::display::Xvfb;
+use torbox_tests::process::{self, ProcessId};
+use torbox_tests::testnet::Namespace;
+use torbox_tests::testnet::daemon::stop;
+use torbox_tests::user::TestUser;
+use torbox_tests::{lock, require, wait};
+
+/// How long one call may take; unpacking both images is the longest.
+const BOUND: Duration = Duration::from_secs(120);
+/// The discard port of this machine, on which nothing listens.
+const NO_MIRROR: &str = "http://127.0.0.1:9/debian";
+
+/// What a call said.
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs `command` to its end, which must come in time.
+fn finish(mut command: Command) -> Said {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = ProcessId(child.id());
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || send.send(child.wait_with_output()));
+    let Ok(done) = receive.recv_timeout(BOUND) else {
+        process::end(&[id], Duration::from_secs(1)).unwrap();
+        panic!("{command:?} did not end in {BOUND:?}");
+    };
+    let done = done.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { code: done.status.code(), out: text(done.stdout), err: text(done.stderr) }
+}
+
+/// How a call must fail.
+struct Refusal<'a> {
+    code: i32,
+    /// What standard error must name.
+    names: &'a [&'a str],
+    /// What the hint must say; empty where nothing can be advised.
+    hint: &'a str,
+}
+
+impl Refusal<'_> {
+    /// Fails unless `command` is refused in exactly this way and leaves nothing in the runtime directory of `installed`.
+    fn of(&self, what: &str, installed: &Installed<'_>, command: Command) {
+        let Said { code, out, err } = finish(command);
+        assert_eq!(code, Some(self.code), "{what}: {err}");
+        assert_eq!(out, "", "{what}: standard output is for data");
+        self.names.iter().for_each(|name| assert!(err.contains(name), "{what}: {name:?} is not in:\n{err}"));
+        let hint = err.split_once("\n\nhint: ").map_or("", |(_, hint)| hint);
+        assert_eq!(hint.is_empty(), self.hint.is_empty(), "{what}: {err}");
+        assert!(hint.contains(self.hint), "{what}: {:?} is not the hint in:\n{err}", self.hint);
+        assert_eq!(left(installed.dir()), Vec::<PathBuf>::new(), "{what}: left behind");
+    }
+}
+
+/// What is in the runtime directory below `dir`, but for the lock file, which stays so that no two processes lock different ones.
+fn left(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join("run/boxes")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.extension().is_none_or(|e| e != "lock") || fs::read(path).unwrap() != b"").collect()
+}
+
+/// An installation of root's in a directory of its own.
+fn install(base: &TempDir) -> Installed<'static> {
+    Installed::new(Who::Root, base.path()).unwrap()
+}
+
+#[test]
+fn command_lines_that_are_not_allowed() {
+    let base = tempfile::tempdir().unwrap();
+    let torbox = install(&base);
+    let long = "a".repeat(33);
+    let cases: &[(&[&str], &str)] = &[
+        (&["run", "--name", "../x"], "../x"),
+        (&["run", "--name", "Upper"], "Upper"),
+        (&["run", "--name", ""], "--name"),
+        (&["run", "--name", &long], &long),
+        (&["probe", "--name", "1st"], "1st"),
+        (&["stop", "a/b"], "a/b"),
+        (&["run", "file:///etc/passwd"], "file: addresses"),
+        (&["run", "javascript:alert(1)"], "javascript: addresses"),
+        (&["run", "example.org"], "http:, https: or about:"),
+        (&["run", "http://a b/"], "space or control character"),
+        (&["run", "--profile"], "--profile"),
+        (&["run", "--", "--profile"], "--profile"),
+        (&["run", "--browser", "chromium"], "chromium"),
+        (&["run", "--display", "tcp"], "tcp"),
+        (&["plan", "--render", "xml"], "xml"),
+        (&["build", "--tarball", "x"], "--signature"),
+        (&["build", "--signature", "x"], "--tarball"),
+        (&["remove"], "remove"),
+        (&[], "Usage"),
+    ];
+    for (args, names) in cases {
+        Refusal { code: 2, names: &[names], hint: "" }.of(&format!("{args:?}"), &torbox, torbox.command(None, *args));
+    }
+    assert_eq!(fs::read_dir(torbox.dir()).unwrap().count(), 0, "a wrong command line makes nothing");
+}
+
+#[test]
+fn things_that_are_not_there() {
+    let base = tempfile::tempdir().unwrap();
+    let torbox = install(&base);
+    let refuses = |code, names: &[&str], hint: &str, args: &[&str]| Refusal { code, names, hint }.of(&format!("{args:?}"), &torbox, torbox.command(None, args));
+    refuses(3, &["box default is not running"], "torbox status", &["stop"]);
+    refuses(3, &["box other is not running"], "torbox status", &["stop", "other"]);
+    refuses(1, &["cannot use /nonexistent/torrc", "No such file"], "", &["probe", "--name", "cli", "--torrc", "/nonexistent/torrc"]);
+    refuses(5, &["cannot fetch http://127.0.0.1:9/debian/"], "--mirror", &["build", "--mirror", NO_MIRROR]);
+    refuses(5, &["ftp://mirror.example/debian", "http://"], "", &["build", "--mirror", "ftp://mirror.example/debian"]);
+    let own = base.path().join("there");
+    fs::write(&own, "").unwrap();
+    let own = own.to_str().unwrap();
+    refuses(1, &["cannot use /nonexistent/tarball"], "", &["build", "--mirror", NO_MIRROR, "--tarball", "/nonexistent/tarball", "--signature", own]);
+    refuses(1, &["cannot use /nonexistent/asc"], "", &["build", "--mirror", NO_MIRROR, "--tarball", own, "--signature", "/nonexistent/asc"]);
+    let mut command = torbox.command(None, ["build", "--mirror", NO_MIRROR]);
+    let empty = tempfile::tempdir().unwrap();
+    command.env("TORBOX_LIBEXEC", empty.path());
+    Refusal { code: 5, names: &["torbox's own init is missing", empty.path().to_str().unwrap()], hint: "make install" }.of("no programs", &torbox, command);
+    assert_eq!(finish(torbox.command(None, ["images", "--json"])).out, "[]\n", "no image came of it");
+}
+
+#[test]
+fn root_displays_that_cannot_be_used() {
+    require!("root", "Xvfb");
+    let base = tempfile::tempdir().unwrap();
+    let torbox = install(&base);
+    let server = Xvfb::start().unwrap();
+    let right = fs::read(server.auth_file()).unwrap();
+    let wrong = base.path().join("wrong");
+    fs::write(&wrong, [&right[..right.len() - 1], &[!right[right.len() - 1]]].concat()).unwrap();
+    let (display, auth, nothing) = (server.display(), server.auth_file().display().to_string(), base.path().display().to_string());
+    let refused = |what: &str, environment: &[(&str, &str)], args: &[&str], code, names: &[&str], hint: &str| {
+        let mut command = torbox.command(None, [&["run", "--name", "cli", "--mirror", NO_MIRROR], args].concat());
+        command.env("HOME", base.path()).envs(environment.iter().copied());
+        Refusal { code, names, hint }.of(what, &torbox, command);
+    };
+    refused("neither", &[], &[], 4, &["neither WAYLAND_DISPLAY nor DISPLAY"], "set DISPLAY or WAYLAND_DISPLAY");
+    refused("both empty", &[("DISPLAY", ""), ("WAYLAND_DISPLAY", "")], &[], 4, &["there is no display"], "set DISPLAY");
+    refused("only the other", &[("DISPLAY", &display)], &["--display", "wayland"], 4, &["there is no display"], "WAYLAND_DISPLAY");
+    for name in ["localhost:10.0", "127.0.0.1:0", "[::1]:0", "tcp/localhost:0", "0"] {
+        refused("a display over TCP", &[("DISPLAY", name)], &[], 4, &["DISPLAY", &format!("{name:?}")], "over TCP are not safe");
+    }
+    refused("no such X socket", &[("DISPLAY", ":59999")], &[], 4, &["/tmp/.X11-unix/X59999"], "is the display server running");
+    refused("no such compositor", &[("WAYLAND_DISPLAY", "wayland-9"), ("XDG_RUNTIME_DIR", &nothing)], &[], 4, &[&format!("{nothing}/wayland-9")], "is the display server running");
+    refused("no runtime directory", &[("WAYLAND_DISPLAY", "wayland-9")], &[], 4, &["WAYLAND_DISPLAY", "wayland-9"], "through their socket");
+    let socket = server.socket().display().to_string();
+    refused("another cookie", &[("DISPLAY", &display), ("XAUTHORITY", wrong.to_str().unwrap())], &[], 4, &[&socket, "refused the cookie"], "XAUTHORITY");
+    refused("no cookie file", &[("DISPLAY", &display)], &[], 4, &[&socket, "refused the cookie"], "XAUTHORITY");
+    refused("a cookie file that is none", &[("DISPLAY", &display), ("XAUTHORITY", &nothing)], &[], 4, &["the cookie file cannot be read"], "XAUTHORITY");
+    // The same server with its cookie: the next thing that is missing is the images.
+    refused("the right cookie", &[("DISPLAY", &display), ("XAUTHORITY", &auth)], &[], 5, &["cannot fetch http://127.0.0.1:9/"], "--mirror");
+}
+
+/// Takes a user's subordinate ids away, and gives them back.
+struct WithoutIds<'u> {
+    user: &'u TestUser,
+    ranges: Vec<(&'static str, String)>,
+}
+
+impl<'u> WithoutIds<'u> {
+    const FILES: [(&'static str, &'static str); 2] = [("/etc/subuid", "uids"), ("/etc/subgid", "gids")];
+
+    fn take(user: &'u TestUser) -> Self {
+        let ranges = Self::FILES.map(|(file, kind)| (kind, range(file, user.name()).unwrap()));
+        let taken = Self { user, ranges: ranges.to_vec() };
+        taken.usermod("--del-sub");
+        assert_eq!(Self::FILES.map(|(file, _)| range(file, user.name())), [None, None]);
+        taken
+    }
+
+    fn usermod(&self, option: &str) {
+        for (kind, range) in &self.ranges {
+            process::output(Command::new("/usr/sbin/usermod").args([&format!("{option}{kind}"), range, self.user.name()])).unwrap();
+        }
+    }
+}
+
+impl Drop for WithoutIds<'_> {
+    fn drop(&mut self) {
+        self.usermod("--add-sub");
+    }
+}
+
+/// `first-last` of `name` in a file like subuid(5).
+fn range(file: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let (first, count) = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split_once(':'))?;
+    let first: u32 = first.parse().unwrap();
+    Some(format!("{first}-{}", first + count.parse::<u32>().unwrap() - 1))
+}
+
+/// A user namespace in which everything is as outside, but no further one can be made (namespaces(7), max_user_namespaces):
+/// the machine itself is left alone.
+struct Narrow(Child);
+
+impl Narrow {
+    fn make() -> Self {
+        let narrow = Self(Command::new("unshare").args(["--user", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap());
+        let own = ProcessId::own().namespace("user");
+        let apart = || (ProcessId(narrow.0.id()).namespace("user") != own).then_some(());
+        wait::retry(Duration::from_millis(5), Instant::now() + Duration::from_secs(5), apart).expect("a user namespace");
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", narrow.0.id()), "0 0 4294967295").unwrap();
+        }
+        process::output(narrow.within("/bin/sh").args(["-c", "echo 0 > /proc/sys/user/max_user_namespaces"])).unwrap();
+        narrow
+    }
+
+    fn within(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg("--user").arg("--target").arg(self.0.id().to_string()).arg("--").arg(program);
+        command
+    }
+
+    /// The same command in here, and in the network `place`, which must be entered first: it belongs to the outer namespace.
+    fn wrap(&self, place: &Namespace, inner: &Command) -> Command {
+        let entered = self.within(inner.get_program().to_str().unwrap());
+        let mut command = place.command(entered.get_program());
+        command.args(entered.get_args()).args(inner.get_args()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(inner.get_current_dir().unwrap());
+        command
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        stop(&mut self.0);
+    }
+}
+
+/// A network namespace with nothing but loopback, as long as the value.
+struct NoNetwork(Namespace);
+
+impl NoNetwork {
+    fn make(name: &str) -> Self {
+        let own = Self(Namespace::named(&format!("tbx-cli-{name}")));
+        own.0.remove().unwrap();
+        own.0.create().unwrap();
+        own
+    }
+}
+
+impl Drop for NoNetwork {
+    fn drop(&mut self) {
+        self.0.remove().expect("the namespace is removed");
+    }
+}
+
+/// root's installation that keeps the images from one run of the tests to the next.
+fn kept() -> Installed<'static> {
+    let kept = Installed::new(Who::Root, &kept_dir().unwrap()).unwrap();
+    kept.build_images().unwrap();
+    kept
+}
+
+/// In a box with a name of its own, so that no other box of root has its control groups.
+const PROBE: [&str; 5] = ["probe", "--name", "cli", "--browser", "firefox-esr"];
+
+/// Fails unless the probe runs in a box: the box can be made now.
+fn probe_works(what: &str, installed: &Installed<'_>, command: Command) {
+    let Said { code, out, err } = finish(command);
+    assert_eq!(code, Some(0), "{what}: {err}");
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{what}: {error} in {out:?}; {err}"));
+    assert!(report.is_object(), "{what}: {out}");
+    assert_eq!(left(installed.dir()), Vec::<PathBuf>::new(), "{what}: left behind");
+}
+
+#[test]
+fn root_user_without_what_a_box_needs() {
+    require!("root", "setpriv", "unshare", "nsenter", "newuidmap", "usermod");
+    let _alone = lock::heavy().unwrap();
+    let someone = TestUser::create("cli").unwrap();
+    let torbox = Installed::new(Who::User(&someone), someone.home()).unwrap();
+    torbox.take_images(&kept()).unwrap();
+    let place = NoNetwork::make("user");
+    let probe = || torbox.command(Some(&place.0), PROBE);
+    probe_works("a user with everything", &torbox, probe());
+
+    let without = WithoutIds::take(&someone);
+    let names = [someone.name(), "/etc/subuid gives no subordinate ids"];
+    Refusal { code: 6, names: &names, hint: "usermod --add-subuids" }.of("no range", &torbox, probe());
+    drop(without);
+
+    let tools = someone.make_dir("tools").unwrap();
+    let mut command = probe();
+    command.env("PATH", &tools);
+    Refusal { code: 6, names: &["newuidmap cannot be run"], hint: "uidmap" }.of("no newuidmap", &torbox, command);
+
+    let narrow = Narrow::make();
+    let refusal = Refusal { code: 6, names: &["namespaces"], hint: "sysctl -w user.max_user_namespaces" };
+    refusal.of("no user namespaces", &torbox, narrow.wrap(&place.0, &torbox.command(None, PROBE)));
+    drop(narrow);
+    probe_works("everything again", &torbox, probe());
+
+    let mut command = someone.command(None, torbox.program());
+    command.args(["--dir", "/proc/torbox", "images"]);
+    Refusal { code: 1, names: &["/proc/torbox"], hint: "" }.of("a directory that cannot be made", &torbox, command);
+    for args in [["images"].as_slice(), &PROBE] {
+        let mut command = someone.command(None, torbox.program());
+        command.args(["--dir", "/usr/torbox"]).args(args);
+        Refusal { code: 1, names: &["cannot use /usr/torbox/", "Permission denied"], hint: "--dir" }.of("not writable", &torbox, command);
+    }
+}
+
+/// A file system of its own size, mounted as long as the value.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount(mib: u64) -> Self {
+        let disk = Self(tempfile::tempdir().unwrap());
+        process::output(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=755"), "torbox-small"]).arg(disk.0.path())).unwrap();
+        disk
+    }
+
+    fn grow(&self, mib: u64) {
+        process::output(Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(self.0.path())).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        process::output(Command::new("umount").arg(self.0.path())).expect("the disk is unmounted");
+    }
+}
+
+/// Copies the image store without what was unpacked.
+fn copy_packed(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in ["oci-layout", "index.json", "blobs"] {
+        process::output(Command::new("cp").arg("-a").arg(from.join(entry)).arg(to)).unwrap();
+    }
+}
+
+#[test]
+fn root_full_disk_leaves_nothing_half_written() {
+    require!("root", "mount", "umount");
+    let _alone = lock::heavy().unwrap();
+    let place = NoNetwork::make("disk");
+    let kept = kept();
+    let packed = kept.dir().join("data/images");
+    let size = String::from_utf8(process::output(Command::new("du").args(["-sm", "--apparent-size"]).arg(packed.join("blobs"))).unwrap()).unwrap();
+    let size: u64 = size.split_whitespace().next().unwrap().parse().unwrap();
+    let base = tempfile::tempdir().unwrap();
+    // Room for the images and torbox itself, and for the beginning of the first root.
+    let disk = SmallDisk::mount(size + 24);
+    let torbox = install(&base);
+    copy_packed(&packed, &disk.0.path().join("data/images"));
+    let command = |args: &[&str]| {
+        let mut command = place.0.command(torbox.program());
+        command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").arg("--dir").arg(disk.0.path()).args(args);
+        command
+    };
+    let named = disk.0.path().join("data/images/tmp/rootfs").display().to_string();
+    let refusal = Refusal { code: 5, names: &[&named, "No space left on device"], hint: "free some space" };
+    refusal.of("full while unpacking", &torbox, command(&PROBE));
+    assert_eq!(fs::read_dir(disk.0.path().join("data/images/rootfs")).unwrap().count(), 0, "nothing half-written counts");
+    assert_eq!(left(disk.0.path()), Vec::<PathBuf>::new());
+    refusal.of("still full", &torbox, command(&PROBE));
+    disk.grow(size + 1024);
+    probe_works("after room was made", &torbox, command(&PROBE));
+    assert_eq!(fs::read_dir(disk.0.path().join("data/images/tmp")).unwrap().count(), 0, "what was begun is gone");
+
+    let full = SmallDisk::mount(1);
+    let mut command = place.0.command(torbox.program());
+    fs::write(full.0.path().join("ballast"), vec![0; 2 << 20]).expect_err("more than there is room for");
+    command.env_clear().arg("--dir").arg(full.0.path()).args(["build", "--mirror", NO_MIRROR]);
+    Refusal { code: 5, names: &[full.0.path().to_str().unwrap(), "No space left on device"], hint: "free some space" }.of("full from the start", &torbox, command);
+}
+
+#[test]
+fn root_images_are_checked_before_they_are_used() {
+    require!("root", "Xvfb", "ip");
+    let _alone = lock::heavy().unwrap();
+    let place = NoNetwork::make("images");
+    let base = tempfile::tempdir().unwrap();
+    let torbox = install(&base);
+    let kept = kept();
+    torbox.take_images(&kept).unwrap();
+    images_are_listed(&torbox);
+    let display = Xvfb::start().unwrap();
+    plans_are_json(&torbox, &display, &place.0);
+    the_browser_that_cannot_be_fetched(&torbox, &display, &place.0);
+    a_changed_root_is_unpacked_again(&torbox, &place.0);
+    a_damaged_layer_is_refused(&torbox, &place.0);
+    a_damaged_index_is_refused(&torbox, &place.0);
+}
+
+fn images_are_listed(torbox: &Installed<'_>) {
+    let said = finish(torbox.command(None, ["images", "--json"]));
+    let images: Value = serde_json::from_str(&said.out).unwrap();
+    let names: Vec<_> = images.as_array().unwrap().iter().map(|image| (image["name"].as_str().unwrap(), image["anonymous"].as_bool().unwrap())).collect();
+    assert_eq!(names, [("torbox/firefox-esr", false), ("torbox/tor", true)]);
+    assert!(images[0]["digest"].as_str().unwrap().starts_with("sha256:"), "{images}");
+    let said = finish(torbox.command(None, ["images"]));
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!((said.code, lines.len()), (Some(0), 2), "{}{}", said.out, said.err);
+    assert!(lines[0].starts_with("torbox/firefox-esr ") && lines[0].ends_with(" NOT ANONYMOUS"), "{lines:?}");
+    assert!(lines[1].starts_with("torbox/tor ") && !lines[1].contains("ANONYMOUS"), "{lines:?}");
+    assert!(lines[1].contains(images[1]["digest"].as_str().unwrap()), "{lines:?}");
+}
+
+fn plans_are_json(torbox: &Installed<'_>, display: &Xvfb, place: &Namespace) {
+    let render = |which: &str| -> Value {
+        let said = finish(torbox.command_on(display, Some(place), ["plan", "--browser", "firefox-esr", "--render", which]).unwrap());
+        assert_eq!(said.code, Some(0), "{which}: {}", said.err);
+        assert_eq!(left(torbox.dir()), Vec::<PathBuf>::new(), "{which}: a plan makes nothing");
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{which}: {error}"))
+    };
+    assert_eq!(render("plan")["containers"].as_array().unwrap().len(), 3);
+    let specs = render("oci");
+    assert_eq!(specs.as_array().unwrap().len(), 3);
+    specs.as_array().unwrap().iter().for_each(|spec| assert_eq!(spec["root"]["readonly"], Value::Bool(true), "{spec}"));
+    let steps = render("steps");
+    assert!(steps.as_array().unwrap().iter().all(|step| step["why"].as_str().is_some_and(|why| !why.is_empty())), "{steps}");
+}
+
+fn the_browser_that_cannot_be_fetched(torbox: &Installed<'_>, display: &Xvfb, place: &Namespace) {
+    let args = ["run", "--name", "cli", "--mirror", "http://mirror.example/debian", "about:blank"];
+    let command = torbox.command_on(display, Some(place), args).unwrap();
+    Refusal { code: 5, names: &["cannot fetch http://mirror.example/debian/"], hint: "check the network" }.of("no network", torbox, command);
+}
+
+/// The roots of the unpacked images.
+fn roots(torbox: &Installed<'_>) -> Vec<PathBuf> {
+    let entries = fs::read_dir(torbox.dir().join("data/images/rootfs")).unwrap().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn a_changed_root_is_unpacked_again(torbox: &Installed<'_>, place: &Namespace) {
+    probe_works("as copied", torbox, torbox.command(Some(place), PROBE));
+    let tor = roots(torbox).into_iter().map(|root| root.join("usr/bin/tor")).find(|tor| tor.is_file()).expect("an unpacked tor");
+    let whole = fs::read(&tor).unwrap();
+    let planted = tor.with_file_name("planted");
+    let changes: [(&str, &dyn Fn()); 4] = [
+        ("longer", &|| fs::OpenOptions::new().append(true).open(&tor).unwrap().write_all(b"x").unwrap()),
+        ("other bytes", &|| write_at(&tor, 64, b"x")),
+        ("setuid", &|| fs::set_permissions(&tor, fs::Permissions::from_mode(0o4755)).unwrap()),
+        ("one more file", &|| fs::write(&planted, "x").unwrap()),
+    ];
+    for (what, change) in changes {
+        change();
+        let said = finish(torbox.command(Some(place), PROBE));
+        assert_eq!(said.code, Some(0), "{what}: {}", said.err);
+        assert!(said.err.contains("unpacking torbox/tor "), "{what}: {}", said.err);
+        assert_eq!(fs::metadata(&tor).unwrap().permissions().mode() & 0o7777, 0o755, "{what}");
+        assert!(fs::read(&tor).unwrap() == whole && !planted.exists(), "{what}: it is as it was");
+    }
+}
+
+fn write_at(file: &Path, place: u64, bytes: &[u8]) {
+    let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.seek(SeekFrom::Start(place)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+fn a_damaged_layer_is_refused(torbox: &Installed<'_>, place: &Namespace) {
+    let images: Value = serde_json::from_str(&finish(torbox.command(None, ["images", "--json"])).out).unwrap();
+    let digest = images[1]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    let blobs = torbox.dir().join("data/images/blobs/sha256");
+    let manifest: Value = serde_json::from_slice(&fs::read(blobs.join(digest)).unwrap()).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    let (blob, root) = (blobs.join(layer), torbox.dir().join(format!("data/images/rootfs/sha256-{digest}")));
+    let whole = fs::read(&blob).unwrap();
+    fs::remove_dir_all(&root).unwrap();
+    write_at(&blob, whole.len() as u64 / 2, &[!whole[whole.len() / 2]]);
+    let refusal = Refusal { code: 5, names: &[layer, "checksum"], hint: "build" };
+    refusal.of("a damaged layer", torbox, torbox.command(Some(place), PROBE));
+    assert!(!root.exists(), "nothing of it is unpacked");
+    fs::write(&blob, whole).unwrap();
+    probe_works("the layer as it was", torbox, torbox.command(Some(place), PROBE));
+}
+
+fn a_damaged_index_is_refused(torbox: &Installed<'_>, place: &Namespace) {
+    let index = torbox.dir().join("data/images/index.json");
+    let whole = fs::read(&index).unwrap();
+    fs::write(&index, &whole[..whole.len() / 2]).unwrap();
+    let refusal = Refusal { code: 5, names: &["image store", "index.json"], hint: "build it again" };
+    refusal.of("a damaged index", torbox, torbox.command(Some(place), PROBE));
+    fs::write(&index, whole).unwrap();
+}
+
+#[test]
+fn root_release_signed_by_nobody_is_refused() {
+    require!("root");
+    let _alone = lock::heavy().unwrap();
+    let base = tempfile::tempdir().unwrap();
+    let torbox = install(&base);
+    let kept = kept();
+    copy_packed(&kept.dir().join("data/images"), &torbox.dir().join("data/images"));
+    // Packages that the images were built from are not fetched again; their signed index is.
+    process::output(Command::new("cp").arg("-a").arg(kept.dir().join("cache")).arg(torbox.dir())).unwrap();
+    for state in ["layers", "locks", "state"] {
+        process::output(Command::new("cp").arg("-a").arg(kept.dir().join("data/images").join(state)).arg(torbox.dir().join("data/images"))).unwrap();
+    }
+    let own = |name: &str, text: &str| -> OsString {
+        let file = base.path().join(name);
+        fs::write(&file, text).unwrap();
+        file.into()
+    };
+    let tarball = own("tor-browser.tar.xz", "not signed");
+    let list = || finish(torbox.command(None, ["images", "--json"])).out;
+    for (what, signature) in [("no signature", "nothing"), ("an empty signature", "")] {
+        let args = ["run", "--name", "cli", "--display", "x11", "--tarball"].map(OsString::from).into_iter();
+        let args = args.chain([tarball.clone(), "--signature".into(), own("tor-browser.tar.xz.asc", signature)]);
+        let display = Xvfb::start().unwrap();
+        let before = list();
+        let command = torbox.command_on(&display, None, args).unwrap();
+        Refusal { code: 5, names: &["the signature of", "tor-browser.tar.xz", "is not valid"], hint: "" }.of(what, &torbox, command);
+        assert_eq!(list(), before, "{what}: the images are as they were");
+    }
+}
