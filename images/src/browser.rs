@@ -4,7 +4,7 @@
 
 use crate::{
     base,
-    build::{Build, LayerRecord, NewLayer, ReleaseFiles, read_state},
+    build::{Build, LayerRecord, NewLayer, ReleaseFiles, code, read_state},
     debian::index::PackageFile,
     digest::{Digest, Fingerprint},
     error::Error,
@@ -102,7 +102,7 @@ pub(crate) fn layer(build: &mut Build<'_>, source: Source<'_>) -> Result<Browser
         Some(identity) => (identity, None),
         None => stage(build, &source).and_then(|staged| Ok((digest_file(&staged.archive)?, Some(staged))))?,
     };
-    let key = Fingerprint::new("browser 1").with(identity.to_string().as_bytes()).finish();
+    let key = code("browser").with(identity.to_string().as_bytes()).finish();
     let record = build.layer(key, "the browser", |build| {
         let staged = staged.map_or_else(|| stage(build, &source), Ok)?;
         make(build, &staged, identity, &source)

@@ -35,8 +35,23 @@ use std::{
     sync::Arc,
 };
 
-/// Changes when the same inputs would give other bytes.
-const FORMAT: &str = "torbox image 1";
+/// The code that decides an image's bytes: what an earlier build made is used again only where this is the same.
+const CODE: [&str; 14] = [
+    include_str!("base.rs"),
+    include_str!("browser.rs"),
+    include_str!("build.rs"),
+    include_str!("debian/deb.rs"),
+    include_str!("generate/gvdb.rs"),
+    include_str!("generate/mime.rs"),
+    include_str!("generate/mod.rs"),
+    include_str!("generate/schemas.rs"),
+    include_str!("intake.rs"),
+    include_str!("layer.rs"),
+    include_str!("oci.rs"),
+    include_str!("select.rs"),
+    include_str!("standin.rs"),
+    include_str!("tree.rs"),
+];
 
 /// What to build, and from where.
 #[derive(Clone, Debug)]
@@ -197,7 +212,7 @@ impl<'b> Build<'b> {
     /// A digest to which the recipe, the architecture and this code's version contribute.
     pub(crate) fn fingerprint(&self, purpose: &str) -> Result<Fingerprint, Error> {
         let recipe = oci::canonical(self.recipe)?;
-        Ok(Fingerprint::new(purpose).with(FORMAT.as_bytes()).with(&recipe).with(self.request.arch.as_str().as_bytes()))
+        Ok(code(purpose).with(&recipe).with(self.request.arch.as_str().as_bytes()))
     }
 
     /// The digest of everything that the image is made of.
@@ -247,7 +262,7 @@ impl<'b> Build<'b> {
     }
 
     fn programs_layer(&mut self, programs: &[Program]) -> Result<LayerRecord, Error> {
-        let mut key = Fingerprint::new("programs").with(FORMAT.as_bytes());
+        let mut key = code("programs");
         let mut tree = Tree::default();
         for (program, bytes) in programs {
             key = key.with(program.path().as_bytes()).with(bytes);
@@ -280,21 +295,20 @@ impl<'b> Build<'b> {
                 (label::ROLE, self.recipe.role.as_str().to_owned()),
                 (label::VERSION, version),
                 (label::ANONYMOUS, self.recipe.is_anonymous().to_string()),
-                (label::INPUT, input.to_string()),
             ]),
             layers: &layers,
         };
-        self.publish_image(lock, &description)
+        self.publish_image(lock, input, &description)
     }
 
-    fn publish_image(&self, lock: &Lock, description: &Description<'_>) -> Result<Image, Error> {
+    fn publish_image(&self, lock: &Lock, input: Digest, description: &Description<'_>) -> Result<Image, Error> {
         let config = oci::config(description)?;
         let manifest = oci::manifest(description, &config)?;
         self.writer.put_document(&config)?;
         let digest = self.writer.put_document(&manifest)?;
         let lock_path = self.writer.store().path("locks").join(format!("{}.toml", digest.hex()));
         self.writer.replace(&lock_path, lock.to_toml()?.as_bytes())?;
-        self.writer.put_image(description.name, description.arch, &manifest)?;
+        self.writer.put_image(description.name, description.arch, input, &manifest)?;
         self.writer.store().image(description.name)?.ok_or(Error::Internal("the image just written is not there"))
     }
 
@@ -308,6 +322,11 @@ impl<'b> Build<'b> {
             _ => Err(Error::Internal("a recipe without version")),
         }
     }
+}
+
+/// A digest to which this code contributes.
+pub(crate) fn code(purpose: &str) -> Fingerprint {
+    CODE.iter().fold(Fingerprint::new(purpose), |sum, source| sum.with(source.as_bytes()))
 }
 
 /// A layer to write.

@@ -42,14 +42,16 @@ pub struct Image {
 
 impl Image {
     /// Reads an image's documents; `path` is the manifest's, for messages.
-    pub(crate) fn read(path: &Path, name: ImageName, digest: Digest, manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Self, Error> {
+    pub(crate) fn read(path: &Path, entry: &Descriptor, manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Self, Error> {
         let damaged = |reason: &str| Error::Store { path: path.to_owned(), reason: reason.to_owned() };
+        let digest = Digest::try_from(entry.digest().to_string())?;
+        let annotation = |key: &str| entry.annotations().as_ref().and_then(|all| all.get(key)).ok_or_else(|| damaged(&format!("the index has no {key} for it")));
         let none = HashMap::new();
         let labels = config.config().as_ref().and_then(|config| config.labels().as_ref()).unwrap_or(&none);
         let label = |key: &str| labels.get(key).ok_or_else(|| damaged(&format!("the image has no label {key}")));
         let digests = |descriptors: &[Descriptor]| descriptors.iter().map(|one| Digest::try_from(one.digest().to_string())).collect::<Result<Vec<_>, _>>();
         Ok(Self {
-            name,
+            name: ImageName::new(annotation(oci::REF_NAME)?)?,
             digest,
             config: Digest::try_from(manifest.config().digest().to_string())?,
             layers: digests(manifest.layers())?,
@@ -64,7 +66,7 @@ impl Image {
             compressed_size: manifest.layers().iter().map(Descriptor::size).sum(),
             created: config.created().clone().unwrap_or_default(),
             entrypoint: config.config().as_ref().and_then(|config| config.entrypoint().clone()).unwrap_or_default(),
-            input: Digest::try_from(label(label::INPUT)?.clone())?,
+            input: Digest::try_from(annotation(oci::INPUT)?.clone())?,
             arch: config.architecture().to_string(),
         })
     }

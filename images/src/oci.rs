@@ -31,12 +31,13 @@ pub(crate) mod label {
     pub(crate) const ROLE: &str = "torbox.role";
     pub(crate) const VERSION: &str = "torbox.version";
     pub(crate) const ANONYMOUS: &str = "torbox.anonymous";
-    pub(crate) const INPUT: &str = "torbox.input";
 }
 
 /// Name of an image in the index, and in an engine that loads the archive.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(crate) const ENGINE_NAME: &str = "io.containerd.image.name";
+/// Digest of what an image was built from: beside the image rather than in it, whose digest is that of its content alone.
+pub(crate) const INPUT: &str = "torbox.input";
 
 /// Everything that an image's documents are made from.
 pub(crate) struct Description<'d> {
@@ -91,9 +92,9 @@ pub(crate) fn manifest(description: &Description<'_>, config: &[u8]) -> Result<V
 }
 
 /// The index entry of an image whose manifest is `manifest`.
-pub(crate) fn index_entry(name: &ImageName, arch: Arch, manifest: &[u8]) -> Result<Descriptor, Error> {
+pub(crate) fn index_entry(name: &ImageName, arch: Arch, input: Digest, manifest: &[u8]) -> Result<Descriptor, Error> {
     let platform = PlatformBuilder::default().architecture(arch.as_str()).os("linux").build().map_err(invalid)?;
-    let names = HashMap::from([(REF_NAME.to_owned(), name.to_string()), (ENGINE_NAME.to_owned(), engine_name(name))]);
+    let names = HashMap::from([(REF_NAME.to_owned(), name.to_string()), (ENGINE_NAME.to_owned(), engine_name(name)), (INPUT.to_owned(), input.to_string())]);
     let descriptor = descriptor(MediaType::ImageManifest, Digest::of(manifest), manifest.len() as u64);
     descriptor.platform(platform).annotations(names).build().map_err(invalid)
 }

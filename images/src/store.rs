@@ -207,9 +207,8 @@ impl Store {
         let digest = Digest::try_from(entry.digest().to_string())?;
         let (path, bytes) = self.read_document(digest)?;
         let manifest = oci::read_manifest(&path, &bytes)?;
-        let name = ref_name(entry).ok_or_else(|| Error::Store { path: self.path("index.json"), reason: format!("{digest} has no name") })?;
         let (config_path, config) = self.read_document(Digest::try_from(manifest.config().digest().to_string())?)?;
-        Image::read(&path, ImageName::new(name)?, digest, &manifest, &oci::read_config(&config_path, &config)?)
+        Image::read(&path, entry, &manifest, &oci::read_config(&config_path, &config)?)
     }
 
     /// A document's bytes, with its digest checked.
@@ -308,10 +307,10 @@ impl Writer<'_> {
     }
 
     /// Makes `manifest` the image called `name`.
-    pub(crate) fn put_image(&self, name: &ImageName, arch: Arch, manifest: &[u8]) -> Result<(), Error> {
+    pub(crate) fn put_image(&self, name: &ImageName, arch: Arch, input: Digest, manifest: &[u8]) -> Result<(), Error> {
         let mut entries = self.store.entries()?;
         entries.retain(|entry| ref_name(entry) != Some(name.as_str()));
-        entries.push(oci::index_entry(name, arch, manifest)?);
+        entries.push(oci::index_entry(name, arch, input, manifest)?);
         self.replace(&self.store.path("index.json"), &oci::index(entries)?)
     }
 

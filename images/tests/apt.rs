@@ -13,7 +13,7 @@ const PACKAGES: [(&str, &str, &str); 15] = [
     ("lib", "1.9", ""),
     ("lib", "2~rc1-1", "Pre-Depends: base (>> 1:0)\n"),
     ("base", "9", ""),
-    ("base", "1:0.1", "Depends: helper | other\n"),
+    ("base", "1:0.1", "Depends: other | helper\n"),
     ("either", "0.5", "Depends: other\n"),
     ("other", "1", ""),
     ("helper", "1", ""),

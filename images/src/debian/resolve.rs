@@ -1,8 +1,9 @@
 //! Which packages an image takes: the recipe's roots and what they depend on (Debian Policy 7.2).
 //!
-//! The choice is apt's: the newest version of a name, the first alternative that can be met unless another one is chosen
-//! already, real packages before virtual ones. Conflicts are not looked at: packages are only unpacked, and two that hold
-//! the same path are an error there.
+//! The newest version of a name, the first alternative that can be met unless another one is chosen already, real packages
+//! before virtual ones: what apt chooses, but for alternatives that compete across packages, which apt takes in the order in
+//! which it meets them. Conflicts are not looked at: packages are only unpacked, and two that hold the same path are an
+//! error there.
 
 use crate::{
     debian::{

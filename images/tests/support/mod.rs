@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -262,8 +262,12 @@ impl Repository {
 
     /// Signs a release for `packages` with `key`.
     pub fn sign(&self, packages: &[u8], key: &Signatory) {
+        // The index as it is unpacked is listed too, as apt wants it.
+        let mut unpacked = Vec::new();
+        lzma_rust2::XzReader::new(packages, true).read_to_end(&mut unpacked).unwrap();
+        let plain = format!("{} {}", sha256(&unpacked), unpacked.len());
         let release = format!(
-            "Codename: {}\nDate: {}\nValid-Until: {}\nSHA256:\n {} {} main/binary-amd64/Packages.xz\n",
+            "Codename: {}\nDate: {}\nValid-Until: {}\nArchitectures: amd64\nComponents: main\nSHA256:\n {} {} main/binary-amd64/Packages.xz\n {plain} main/binary-amd64/Packages\n",
             self.codename,
             self.date,
             self.valid_until,

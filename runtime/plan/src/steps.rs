@@ -26,8 +26,8 @@ pub enum Action {
     Verify(Role),
     /// Let a container's program run.
     Start(Role),
-    /// Wait until the gate listens.
-    AwaitGate,
+    /// Wait until tor and the gate listen.
+    AwaitListeners,
 }
 
 /// How a step is undone. Whatever happens, the kernel undoes all when the runtime's process ends, because the
@@ -58,7 +58,7 @@ pub const LAUNCH: [Step; 11] = [
     step(Action::Verify(Role::Browser), "the same", Undo::Nothing),
     step(Action::Start(Role::Tor), "first, because it takes longest to be ready", Undo::Delete(Role::Tor)),
     step(Action::Start(Role::Gate), "before the browser, which would find no socket", Undo::Delete(Role::Gate)),
-    step(Action::AwaitGate, "the browser gives up on a proxy that is not there", Undo::Nothing),
+    step(Action::AwaitListeners, "the browser gives up on a proxy that is not there, and the gate on a tor that is not", Undo::Nothing),
     step(Action::Start(Role::Browser), "last: its first request waits in tor until a circuit is up", Undo::Delete(Role::Browser)),
 ];
 
@@ -78,9 +78,9 @@ mod tests {
     }
 
     #[test]
-    fn browser_starts_after_the_gate_listens() {
-        assert!(position(Action::Start(Role::Gate)) < position(Action::AwaitGate));
-        assert!(position(Action::AwaitGate) < position(Action::Start(Role::Browser)));
+    fn browser_starts_after_tor_and_the_gate_listen() {
+        assert!(position(Action::Start(Role::Gate)) < position(Action::AwaitListeners));
+        assert!(position(Action::AwaitListeners) < position(Action::Start(Role::Browser)));
     }
 
     #[test]

@@ -237,7 +237,7 @@ fn print(samples: &BTreeMap<Way, Vec<Sample>>) {
         println!("| {name} | {ms:.0} | {:.3} | {mib:.1} |", ms / bare);
     }
     println!("\ntor: {:.1} MiB PSS", of(Way::Torbox, &|sample| sample.tor as f64) / 1024.0);
-    for action in ["Enclose", "Create(Tor)", "Create(Gate)", "Create(Browser)", "Verify(Browser)", "AwaitGate", "Start(Browser)"] {
+    for action in ["Enclose", "Create(Tor)", "Create(Gate)", "Create(Browser)", "Verify(Browser)", "AwaitListeners", "Start(Browser)"] {
         println!("{action}: done after {:.1} ms", of(Way::Torbox, &|sample| sample.steps.get(action).copied().unwrap_or(f64::NAN)));
     }
 }

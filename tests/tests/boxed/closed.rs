@@ -10,7 +10,6 @@ use torbox_tests::boxed::{END, Part, RunningBox};
 use torbox_tests::display::{Xvfb, read_text};
 use torbox_tests::testnet::web::PAGE_TEXT;
 use torbox_tests::testnet::{Door, Namespace, Sentinel, Via, helper, sentinel};
-use torbox_tests::wait;
 
 use crate::ground::{Stage, outcome, soon};
 
@@ -78,8 +77,9 @@ pub(crate) fn tor_stopped(stage: &Stage<'_>) {
     let log = stage.ground.net.web_log();
     let mark = log.mark();
     let mut watch = display.watch().unwrap();
-    let running = stage.open(&display, "stopped", &stage.ground.net.state().named_url);
-    let tor = wait::retry(Duration::from_millis(2), soon(20), || running.part(Part::Tor)).expect("tor runs");
+    let mut running = stage.open(&display, "stopped", &stage.ground.net.state().named_url);
+    running.wait_until_said("Opened Socks listener connection (ready)", soon(20)).unwrap();
+    let tor = running.part(Part::Tor).expect("tor runs");
     tor.send(Signal::STOP).unwrap();
     assert!(watch.first_window(soon(30)).unwrap().is_some(), "no window; torbox said:\n{}", running.said());
     assert_page_stays_away(stage, &display, mark, &running);
@@ -124,7 +124,7 @@ pub(crate) fn a_mismatch_starts_nothing(stage: &Stage<'_>) {
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!((done.status.code(), done.stdout.len()), (Some(7), 0), "{said}");
     assert!(said.contains("the tor container is not what was planned: ") && said.contains("hint: nothing was started"), "{said}");
-    assert!(said.contains("Verify") == false && !said.contains("Start("), "{said}");
+    assert!(!said.contains("Verify(") && !said.contains("Start("), "{said}");
     before.assert_gone(END, "after a mismatch");
     // The positive control: without the filter the same call prints its report.
     let (code, out, said) = outcome(&mut under_filter(&[]));

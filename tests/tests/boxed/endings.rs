@@ -18,7 +18,7 @@ const UP: &str = "Start(Browser)";
 /// The steps of a launch, as `--verbose` prints them.
 const STEPS: [&str; 11] = [
     "Enclose", "Create(Tor)", "Create(Gate)", "Create(Browser)", "Verify(Tor)", "Verify(Gate)", "Verify(Browser)", "Start(Tor)", "Start(Gate)",
-    "AwaitGate", UP,
+    "AwaitListeners", UP,
 ];
 
 /// A box with an empty page, on a display of its own.

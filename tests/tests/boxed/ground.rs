@@ -170,14 +170,15 @@ impl<'a> Stage<'a> {
 
     /// The machine as it is before box `name`.
     pub(crate) fn before(&self, name: &str) -> Before<'_> {
-        let boxes = self.installed.dir().join("run/boxes");
-        // A lock's file stays: who removed it could not be told from who holds it.
-        self.call(&["status"]);
+        let run = self.installed.dir().join("run");
+        let boxes = run.join("boxes");
+        // What stays: the directory, and a lock's file, because who removed it could not be told from who holds it.
         let lock = boxes.join(format!("{name}.lock"));
         if !lock.exists() {
+            fs::create_dir_all(&boxes).unwrap();
             fs::write(&lock, "").unwrap();
             if let Who::User(user) = self.installed.who() {
-                user.give(&lock).unwrap();
+                [&run, &boxes, &lock].map(|made| user.give(made).unwrap());
             }
         }
         let uids = match self.installed.who() {

@@ -71,10 +71,10 @@ fn the_detectors_fire_outside(stage: &Stage<'_>) {
     let report = outside(stage);
     let known = |name: &&String| ["lo", "tbx-client"].contains(&name.as_str());
     assert_eq!(report.interfaces.iter().filter(known).collect::<Vec<_>>(), ["lo", "tbx-client"]);
-    for socket in ["unix/stream", "inet/stream", "inet/dgram", "inet/raw", "inet6/stream", "netlink/raw", "packet/raw"] {
+    for socket in ["unix/stream", "inet/stream", "inet/dgram", "inet6/stream", "inet6/dgram", "netlink/raw", "netlink/dgram"] {
         assert_eq!(report.sockets[socket], "open", "{socket}");
     }
-    assert_eq!(report.status["CapEff"].trim_start_matches('0').is_empty(), false, "root has capabilities");
+    assert_ne!(report.status["CapEff"], "0000000000000000", "root has capabilities");
     assert_eq!((report.status["Seccomp"].as_str(), report.writable["/etc"].as_str()), ("0", "open"));
 }
 

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use torbox_plan::steps::{Action, LAUNCH};
 use torbox_plan::{Container, Facts, Mismatch, Plan, PlanError, Role};
 
-/// How long the gate may take to listen.
-const GATE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long tor and the gate may take to listen.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(20);
 /// How long tor may take to end when asked to, and to write its state. The others have nothing to write.
 const TOR_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -41,8 +41,8 @@ enum InnerError {
     NoContainer(Role),
     #[error("{0} ended with code {1} while the box was running")]
     Lost(Role, u8),
-    #[error("the gate was not ready within {} s", GATE_PATIENCE.as_secs())]
-    GateSilent,
+    #[error("tor and the gate were not ready within {} s", LISTEN_PATIENCE.as_secs())]
+    Silent,
     #[error("cannot watch the box")]
     Watch(#[source] io::Error),
     #[error("the launch was called off")]
@@ -138,7 +138,7 @@ impl Launcher {
                 let pid = created.pid.as_raw().unsigned_abs();
                 if role == Role::Browser { report(&Event::Running { pid }).map_err(InnerError::Report) } else { Ok(()) }
             }
-            Action::AwaitGate => self.await_gate(),
+            Action::AwaitListeners => self.await_listeners(),
         }
     }
 
@@ -158,16 +158,20 @@ impl Launcher {
         if differences.is_empty() { Ok(()) } else { Err(InnerError::Mismatch { role, differences }) }
     }
 
-    /// The gate says `ready` when its sockets exist.
-    fn await_gate(&mut self) -> Result<(), InnerError> {
-        let mut ready = |role, line: &str| {
-            if role == Role::Gate && line == "ready" { Flow::Enough } else { tell(role, line) }
+    /// The gate says `ready` when its sockets exist, tor that it opened its own.
+    fn await_listeners(&mut self) -> Result<(), InnerError> {
+        let (mut gate, mut tor) = (false, false);
+        let mut listen = |role, line: &str| {
+            gate |= role == Role::Gate && line == "ready";
+            tor |= role == Role::Tor && (line.contains("Opened Socks listener") || bootstrap(line).is_some());
+            tell(role, line);
+            if gate && tor { Flow::Enough } else { Flow::More }
         };
-        match self.watch.run(&mut self.boxed, Some(Instant::now() + GATE_PATIENCE), &mut ready) {
+        match self.watch.run(&mut self.boxed, Some(Instant::now() + LISTEN_PATIENCE), &mut listen) {
             Ok(None) => Ok(()),
             Ok(Some(Ending::Exited(role, code))) => Err(InnerError::Lost(role, code)),
             Ok(Some(Ending::Asked)) => Err(InnerError::CalledOff),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(InnerError::GateSilent),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(InnerError::Silent),
             Err(error) => Err(InnerError::Watch(error)),
         }
     }
