@@ -235,8 +235,11 @@ impl<'b> Build<'b> {
 
     /// Only releases are held to this: a stand-in follows its packages, whose indexes cannot go back either.
     fn refuse_downgrade(&self, browser: &LayerRecord) -> Result<(), Error> {
+        if self.recipe.tor_project.is_none() {
+            return Ok(());
+        }
         let name = self.recipe.name.image();
-        let installed = self.writer.store().image(&name)?.filter(|_| self.recipe.tor_project.is_some());
+        let installed = self.writer.store().image(&name)?;
         match (installed, &browser.version) {
             (Some(image), Some(offered)) if Version::new(offered) < Version::new(&image.version) => {
                 Err(Error::Downgrade { name: name.to_string(), offered: offered.clone(), installed: image.version })

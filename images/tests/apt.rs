@@ -9,7 +9,7 @@ use torbox_images::{Recipe, build_from};
 
 /// Alternatives, virtual packages with and without versions, epochs, tildes, a cycle, and a package that is there twice.
 const PACKAGES: [(&str, &str, &str); 15] = [
-    ("server", "1.0-1", "Depends: lib (>= 2~), either | other, virtual, versioned (>= 2), cycle-a\n"),
+    ("server", "1.0-1", "Depends: lib (>= 2~), absent | either, virtual, versioned (>= 2), cycle-a\n"),
     ("lib", "1.9", ""),
     ("lib", "2~rc1-1", "Pre-Depends: base (>> 1:0)\n"),
     ("base", "9", ""),

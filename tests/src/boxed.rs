@@ -143,10 +143,17 @@ impl<'a> Installed<'a> {
 
     /// Builds the tor image and the stand-in's, if they are not there.
     pub fn build_images(&self) -> Result<()> {
-        let listed = process::output(&mut self.command(None, ["images"]))?;
-        let listed = String::from_utf8_lossy(&listed).into_owned();
-        if listed.contains("torbox/tor ") && listed.contains("torbox/firefox-esr ") {
-            return Ok(());
+        match process::output(&mut self.command(None, ["images"])) {
+            Ok(listed) => {
+                let listed = String::from_utf8_lossy(&listed).into_owned();
+                if listed.contains("torbox/tor ") && listed.contains("torbox/firefox-esr ") {
+                    return Ok(());
+                }
+            }
+            Err(error) => {
+                eprintln!("the kept images are of another torbox and are built anew: {error:#}");
+                fs::remove_dir_all(self.dir.join("data")).context("cannot remove the kept images")?;
+            }
         }
         let status = self.command(None, ["build", "--browser", "firefox-esr"]).status()?;
         if status.success() { Ok(()) } else { bail!("torbox build failed: {status}") }

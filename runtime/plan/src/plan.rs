@@ -524,7 +524,7 @@ fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
         ClientAuth::Absent => "no",
     };
     let args = strings(&[
-        paths::GATE.as_str(), "--socks", paths::SOCKS.as_str(), "--tor-socks", paths::TOR_SOCKS.as_str(), "--require-auth", auth, "--lifeline", "stdin",
+        paths::GATE.as_str(), "--socks", paths::SOCKS.as_str(), "--tor-socks", paths::TOR_SOCKS.as_str(), "--require-auth", auth, "--lifeline", "stdin", "--cage", "required",
     ]);
     let mut gate = container(&intent.name, Role::Gate, &intent.tor, args, host, ids);
     gate.cgroup.limits = limits(host, 64 * MIB, 16);

@@ -109,7 +109,7 @@ const ALLOW_ALL: [u8; 8] = [0x06, 0, 0, 0, 0, 0, 0xff, 0x7f];
 
 /// A difference between plan and container ends the launch before anything starts.
 pub(crate) fn a_mismatch_starts_nothing(stage: &Stage<'_>) {
-    let before = stage.before("mismatch");
+    let before = stage.before(&["mismatch"]);
     let filter = stage.out.path().join("filter");
     fs::write(&filter, ALLOW_ALL).unwrap();
     let under_filter = |arguments: &[&str]| {

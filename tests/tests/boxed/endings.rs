@@ -15,12 +15,6 @@ use crate::ground::{Before, Stage, soon};
 const KILLED: Duration = Duration::from_secs(2);
 /// The last step of a launch.
 const UP: &str = "Start(Browser)";
-/// The steps of a launch, as `--verbose` prints them.
-const STEPS: [&str; 11] = [
-    "Enclose", "Create(Tor)", "Create(Gate)", "Create(Browser)", "Verify(Tor)", "Verify(Gate)", "Verify(Browser)", "Start(Tor)", "Start(Gate)",
-    "AwaitListeners", UP,
-];
-
 /// A box with an empty page, on a display of its own.
 struct Up<'a> {
     running: RunningBox,
@@ -31,7 +25,7 @@ struct Up<'a> {
 impl<'a> Up<'a> {
     fn new(stage: &'a Stage<'a>, name: &str) -> Self {
         let display = Xvfb::start().unwrap();
-        let before = stage.before(name);
+        let before = stage.before(&[name]);
         let mut running = stage.open(&display, name, "about:blank");
         running.wait_until_said(UP, soon(20)).unwrap();
         before.assert_something(name);
@@ -41,7 +35,7 @@ impl<'a> Up<'a> {
     /// The same, once its window shows something.
     fn with_window(stage: &'a Stage<'a>, name: &str) -> (Self, Appeared) {
         let display = Xvfb::start().unwrap();
-        let before = stage.before(name);
+        let before = stage.before(&[name]);
         let mut watch = display.watch().unwrap();
         let running = stage.open(&display, name, "about:blank");
         let appeared = watch.first_window(soon(30)).unwrap();
@@ -88,7 +82,7 @@ fn close(display: &Xvfb, window: u32) {
 
 /// Each process of the box killed.
 pub(crate) fn killed(stage: &Stage<'_>) {
-    let cases = [(Part::Outer, 7), (Part::Inner, 7), (Part::Tor, 7), (Part::TorInit, 7), (Part::Gate, 7), (Part::Init, 1), (Part::Browser, 1)];
+    let cases = [(Part::Inner, 7), (Part::Outer, 7), (Part::Tor, 7), (Part::TorInit, 7), (Part::Gate, 7), (Part::Init, 1), (Part::Browser, 1)];
     for (part, code) in cases {
         let up = Up::new(stage, "killed");
         let process = wait::retry(Duration::from_millis(10), soon(5), || up.running.part(part));
@@ -114,9 +108,12 @@ fn the_name_is_free_at_once(stage: &Stage<'_>) {
 
 /// torbox killed at every step.
 pub(crate) fn killed_at_every_step(stage: &Stage<'_>) {
-    let display = Xvfb::start().unwrap();
-    let before = stage.before("steps");
-    for step in STEPS {
+    let up = Up::new(stage, "steps");
+    let steps = steps_of(&up.running.said());
+    let Up { running, display, before } = up;
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+    before.assert_gone(END, "Ctrl-C during the launch");
+    for step in &steps {
         let mut running = stage.open(&display, "steps", "about:blank");
         running.wait_until_said(step, soon(20)).unwrap();
         running.child.kill().unwrap();
@@ -128,6 +125,13 @@ pub(crate) fn killed_at_every_step(stage: &Stage<'_>) {
         running.child.kill().unwrap();
         assert_gone_or_removed(stage, &mut running, &before, &format!("{after} ms"));
     }
+}
+
+/// The steps that `--verbose` printed: `torbox:     55.5 ms  Create(Tor)`.
+fn steps_of(said: &str) -> Vec<String> {
+    let steps: Vec<_> = said.lines().filter_map(|line| Some(line.strip_prefix("torbox: ")?.split_once(" ms  ")?.1.to_owned())).collect();
+    assert_eq!((steps.len(), steps[0].as_str(), steps[10].as_str()), (11, "Enclose", UP), "{steps:?}");
+    steps
 }
 
 /// Within two seconds there is no process, mount, namespace or open socket; what files and control groups then remain, the next

@@ -33,9 +33,7 @@ pub(crate) struct Ground {
 
 impl Ground {
     fn new() -> anyhow::Result<Self> {
-        let begun = Instant::now();
         let alone = lock::heavy()?;
-        eprintln!("alone after {:?}", begun.elapsed());
         let temporary = tempfile::Builder::new().prefix("torbox-boxed-").tempdir()?;
         fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let user = TestUser::create("boxed")?;
@@ -44,7 +42,7 @@ impl Ground {
         Installed::new(Who::Root, &temporary.path().join("root"))?.take_images(&kept)?;
         Installed::new(Who::User(&user), user.home())?.take_images(&kept)?;
         let net = TestNet::up(&Options::new(&temporary.path().join("net"), &helper()?))?;
-        eprintln!("the ground after {:?}: {:?}", begun.elapsed(), net.state().took_ms);
+        eprintln!("the network took {:?}", net.state().took_ms);
         Ok(Self { net, user, temporary, _alone: alone })
     }
 }
@@ -168,25 +166,27 @@ impl<'a> Stage<'a> {
         outcome(&mut self.installed.command(None, words))
     }
 
-    /// The machine as it is before box `name`.
-    pub(crate) fn before(&self, name: &str) -> Before<'_> {
+    /// The machine as it is before a box of each of these names.
+    pub(crate) fn before(&self, names: &[&str]) -> Before<'_> {
         let run = self.installed.dir().join("run");
         let boxes = run.join("boxes");
         // What stays: the directory, and a lock's file, because who removed it could not be told from who holds it.
-        let lock = boxes.join(format!("{name}.lock"));
-        if !lock.exists() {
-            fs::create_dir_all(&boxes).unwrap();
-            fs::write(&lock, "").unwrap();
+        fs::create_dir_all(&boxes).unwrap();
+        let locks = names.iter().map(|name| boxes.join(format!("{name}.lock")));
+        for made in [run, boxes.clone()].into_iter().chain(locks) {
+            if !made.exists() {
+                fs::write(&made, "").unwrap();
+            }
             if let Who::User(user) = self.installed.who() {
-                [&run, &boxes, &lock].map(|made| user.give(made).unwrap());
+                user.give(&made).unwrap();
             }
         }
         let uids = match self.installed.who() {
             Who::Root => (2_000_000_000, 2_000_000_000 + SUB_IDS - 1),
             Who::User(user) => user.sub_ids(),
         };
-        let own = self.installed.program().display().to_string();
-        let words = vec!["__outer".to_owned(), "__inner".to_owned(), format!("torbox-{name}-"), own];
+        let own = ["__outer".to_owned(), "__inner".to_owned(), self.installed.program().display().to_string()];
+        let words = own.into_iter().chain(names.iter().map(|name| format!("torbox-{name}-"))).collect();
         let scope = Scope { uids: vec![uids], words, dirs: vec![boxes] };
         Before { snapshot: self.within(|| Snapshot::take(&scope).unwrap()), scope, stage: self }
     }

@@ -49,7 +49,7 @@ impl<'a> Awaited<'a> {
 /// The page behind an exit, and all that can be said of the box while it is open.
 pub(crate) fn exit_page(stage: &Stage<'_>) {
     let display = Xvfb::start().unwrap();
-    let before = stage.before("page");
+    let before = stage.before(&["page"]);
     let page = Awaited::new(stage);
     let mut running = stage.open(&display, "page", &stage.ground.net.state().named_url);
     let request = page.request(Via::Exit, &running);
@@ -127,7 +127,7 @@ fn a_second_run_is_refused(stage: &Stage<'_>, display: &Xvfb) {
 /// Two boxes of different names; the end of one leaves the other.
 pub(crate) fn two_boxes(stage: &Stage<'_>) {
     let displays = [Xvfb::start().unwrap(), Xvfb::start().unwrap()];
-    let before = stage.before("two");
+    let before = stage.before(&["one", "two"]);
     let url = &stage.ground.net.state().named_url;
     let [mut one, mut two] = [("one", &displays[0]), ("two", &displays[1])].map(|(name, display)| {
         let page = Awaited::new(stage);
@@ -151,7 +151,7 @@ pub(crate) fn two_boxes(stage: &Stage<'_>) {
 /// The page on a Wayland compositor of the caller.
 pub(crate) fn on_wayland(stage: &Stage<'_>) {
     let weston = Weston::start(Some(&stage.ground.user)).unwrap();
-    let before = stage.before("wayland");
+    let before = stage.before(&["wayland"]);
     let page = Awaited::new(stage);
     let mut command = stage.run_command_bare("wayland", &stage.ground.net.state().named_url);
     command.env("WAYLAND_DISPLAY", weston.socket());

@@ -24,7 +24,7 @@ struct Report {
 
 /// The report from inside a box.
 fn inside(stage: &Stage<'_>, name: &str) -> Report {
-    let before = stage.before(name);
+    let before = stage.before(&[name]);
     let (code, out, said) = outcome(&mut stage.probe_command(name));
     assert_eq!(code, Some(0), "{said}");
     before.assert_gone(std::time::Duration::from_secs(2), "after the probe");

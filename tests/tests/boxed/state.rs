@@ -18,7 +18,7 @@ fn dir_of(stage: &Stage<'_>, name: &str) -> PathBuf {
 /// Runs box `name` until tor has built its first circuits, and ends it in order.
 fn run_until_connected(stage: &Stage<'_>, display: &Xvfb, name: &str) {
     let mut running = stage.open(display, name, "about:blank");
-    running.wait_until_said("connected to the Tor network", soon(40)).unwrap();
+    running.wait_until_said("connected to the Tor network", soon(90)).unwrap();
     assert_eq!(running.interrupt().unwrap(), Some(0));
 }
 

@@ -86,7 +86,7 @@ const CONTROLLERS: [&str; 2] = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cg
 /// Removes control groups of a box that does not run, left by a runtime that was killed. Only root's boxes have any.
 ///
 /// # Errors
-/// What rmdir(2) says of one that is still in use.
+/// What rmdir(2) says.
 pub fn remove_left_cgroups(name: &BoxName) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
@@ -96,7 +96,8 @@ pub fn remove_left_cgroups(name: &BoxName) -> io::Result<()> {
     for hierarchy in std::iter::once(PathBuf::from("/sys/fs/cgroup")).chain(below) {
         for role in Role::ALL {
             match fs::remove_dir(hierarchy.join(format!("torbox-{name}-{role}"))) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // Busy: another installation of torbox runs a box of that name.
+                Err(error) if ![io::ErrorKind::NotFound, io::ErrorKind::ResourceBusy].contains(&error.kind()) => return Err(error),
                 _ => {}
             }
         }

@@ -75,7 +75,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn hint(error: &InnerError) -> Option<String> {
     match error {
         InnerError::Mismatch { .. } => Some("nothing was started; this kernel or its security module does not give what the box needs".to_owned()),
-        InnerError::Lost(Role::Tor, _) => Some("torbox logs shows what tor said last".to_owned()),
+        InnerError::Lost(Role::Tor, _) => Some("what tor said last stands above; --verbose shows all of it".to_owned()),
         _ => None,
     }
 }
