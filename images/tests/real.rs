@@ -12,8 +12,8 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use support::{Quiet, skip};
-use torbox_images::{Arch, BuildRequest, Image, Mirrors, Programs, RecipeName, Rootfs, Store, build};
+use support::{Bench, Quiet, Signatory, gzip, now, skip, tar_of};
+use torbox_images::{Arch, BuildRequest, Error, Image, Mirrors, Programs, Recipe, RecipeName, ReleaseFiles, Rootfs, Store, Trust, build, build_from};
 
 /// The image of `recipe`, unpacked; none where this was not asked for.
 fn real(recipe: RecipeName) -> Option<(Image, Rootfs)> {
@@ -56,7 +56,7 @@ fn check_contents(root: &Path, programs: &[&str]) {
 
 /// What the image's own dynamic linker says that `program` needs.
 fn linked(root: &Path, program: &str) -> String {
-    let output = Command::new("chroot").arg(root).args(["/usr/lib64/ld-linux-x86-64.so.2", "--list", program]).env_clear().env("LD_LIBRARY_PATH", "/opt/tor-browser/Browser").output().unwrap();
+    let output = Command::new("chroot").arg(root).args(["/usr/lib64/ld-linux-x86-64.so.2", "--list", program]).env_clear().env("PATH", "/usr/sbin:/usr/bin").env("LD_LIBRARY_PATH", "/opt/tor-browser/Browser").output().unwrap();
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -65,7 +65,7 @@ fn linked(root: &Path, program: &str) -> String {
 fn root_the_tor_image_is_whole_and_small() {
     let Some((image, root)) = real(RecipeName::Tor) else { return };
     check_contents(root.path(), &["usr/bin/tor", "usr/libexec/torbox/gate", "usr/libexec/torbox/init"]);
-    let output = Command::new("chroot").arg(root.path()).args(["/usr/bin/tor", "--version"]).env_clear().output().unwrap();
+    let output = Command::new("chroot").arg(root.path()).args(["/usr/bin/tor", "--version"]).env_clear().env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("Tor version 0.4."));
     assert!(!linked(root.path(), "/usr/bin/tor").contains("not found"));
     assert!(image.compressed_size < 25_000_000 && image.anonymous, "{image:?}");
@@ -85,6 +85,38 @@ fn root_the_browser_image_is_whole_and_small() {
     assert!(!image.anonymous && image.created.starts_with("20"), "{image:?}");
     let above: u64 = image.layers.iter().map(|layer| fs::metadata(root.path().join("../../blobs/sha256").join(layer.hex())).unwrap().len()).sum::<u64>() - largest(&image, &root);
     assert!(above < 40_000_000, "{above} bytes above the browser's own");
+}
+
+/// A release of the test's own, from the stand-in's real programs, by the real recipe with the test's key.
+#[test]
+fn root_the_tor_browser_recipe_makes_a_whole_image_of_a_release() {
+    let Some((_, standin)) = real(RecipeName::FirefoxEsr) else { return };
+    let (bench, key) = (Bench::new(), Signatory::new(None));
+    let file = |name: &str| fs::read(standin.path().join("opt/tor-browser/Browser").join(name)).unwrap();
+    let mut trust = Trust::embedded().unwrap();
+    trust.certificates.push(("test.asc".into(), key.public()));
+    let mut recipe = Recipe::embedded(RecipeName::TorBrowser).unwrap();
+    recipe.tor_project.as_mut().unwrap().primary = key.fingerprint();
+    let make = |libraries: &[&str]| {
+        let contents: Vec<(String, Vec<u8>)> = ["firefox.real", "application.ini"].iter().chain(libraries).map(|name| (format!("tor-browser/Browser/{name}"), file(name))).collect();
+        let files: Vec<(&str, u32, &[u8])> = contents.iter().map(|(path, bytes)| (path.as_str(), 0o755, bytes.as_slice())).collect();
+        let archive = gzip(&tar_of(&files));
+        let (tarball, signature) = (bench.dir.join("release.tar.gz"), bench.dir.join("release.tar.gz.asc"));
+        fs::write(&tarball, &archive).unwrap();
+        fs::write(&signature, key.detached(&archive, now())).unwrap();
+        let programs = bench.request("http://127.0.0.1:9").programs;
+        let cache = PathBuf::from(std::env::var_os("TORBOX_TEST_REAL").unwrap()).join("cache");
+        let release = Some(ReleaseFiles { tarball, signature, key: None });
+        let request = BuildRequest { recipe: recipe.name, mirrors: Mirrors::Apt("/etc/apt".into()), cache, release, programs, arch: Arch::Amd64, locked: None };
+        build_from(&bench.store(), &recipe, &trust, chrono::Utc::now(), &request, &mut Quiet)
+    };
+    let image = make(&["libmozgtk.so"]).unwrap();
+    assert!(image.anonymous && image.version.starts_with("153."), "{image:?}");
+    let root = bench.store().rootfs(&image, &mut Quiet).unwrap();
+    assert!(!linked(root.path(), "/opt/tor-browser/Browser/libmozgtk.so").contains("not found"));
+    // Debian's build needs a library that a release brings along: an image without it is never made.
+    let error = make(&["libmozgtk.so", "libnss3.so"]).unwrap_err();
+    assert!(matches!(&error, Error::MissingLibrary { soname, .. } if soname.starts_with("lib")), "{error:?}");
 }
 
 /// The browser's own layer is the largest.

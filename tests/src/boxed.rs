@@ -141,19 +141,11 @@ impl<'a> Installed<'a> {
         }
     }
 
-    /// Builds the tor image and the stand-in's, if they are not there.
+    /// Builds the tor image and the stand-in's: quick where nothing changed.
     pub fn build_images(&self) -> Result<()> {
-        match process::output(&mut self.command(None, ["images"])) {
-            Ok(listed) => {
-                let listed = String::from_utf8_lossy(&listed).into_owned();
-                if listed.contains("torbox/tor ") && listed.contains("torbox/firefox-esr ") {
-                    return Ok(());
-                }
-            }
-            Err(error) => {
-                eprintln!("the kept images are of another torbox and are built anew: {error:#}");
-                fs::remove_dir_all(self.dir.join("data")).context("cannot remove the kept images")?;
-            }
+        if let Err(error) = process::output(&mut self.command(None, ["images"])) {
+            eprintln!("the kept images are of another torbox and are built anew: {error:#}");
+            fs::remove_dir_all(self.dir.join("data")).context("cannot remove the kept images")?;
         }
         let status = self.command(None, ["build", "--browser", "firefox-esr"]).status()?;
         if status.success() { Ok(()) } else { bail!("torbox build failed: {status}") }

@@ -118,6 +118,10 @@ fn processes(scope: &Scope, things: &mut BTreeSet<Thing>) -> Result<()> {
     let own_space = ProcessId::own().namespace("pid");
     for pid in process::all()?.into_iter().filter(|p| *p != ProcessId::own()) {
         let (Some(uid), Some(started)) = (pid.uid(), pid.started()) else { continue };
+        // One that has ended and whose parent is gone waits for the machine's own process 1 to take note, which has its own pace.
+        if pid.status("State").is_some_and(|state| state.starts_with('Z')) && pid.parent() == Some(ProcessId(1)) {
+            continue;
+        }
         let command_line = pid.command_line();
         let of_user = scope.uids.iter().any(|(first, last)| (*first..=*last).contains(&uid));
         let elsewhere = pid.namespace("pid").is_some_and(|space| Some(space) != own_space);
