@@ -227,7 +227,7 @@ impl Error {
             Self::RolledBack { .. } => Some("the mirror is out of date: name another one with --mirror URL"),
             Self::Length { .. } | Self::Checksum { .. } => Some("the mirror may be in the middle of an update: try again, or name another one with --mirror URL"),
             Self::Certificate { .. } => Some("only a certificate with the pinned primary key is accepted"),
-            Self::Store { .. } => Some("remove the image and build it again"),
+            Self::Store { .. } => Some("the store is damaged or of another version of torbox: remove its directory, then torbox build makes the images again"),
             _ => None,
         }
     }

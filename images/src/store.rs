@@ -186,7 +186,7 @@ impl Store {
     pub(crate) fn check_blob(&self, digest: Digest) -> Result<PathBuf, Error> {
         let path = self.blob(digest);
         let got = digest_file(&path)?;
-        if got == digest { Ok(path) } else { Err(Error::Checksum { what: path.display().to_string(), expected: digest, got }) }
+        if got == digest { Ok(path) } else { Err(Error::Store { path, reason: format!("its digest is {got}") }) }
     }
 
     fn rootfs_path(&self, image: &Image) -> PathBuf {

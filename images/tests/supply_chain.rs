@@ -17,7 +17,7 @@ fn refused(bench: &Bench, repository: &Repository, expected: impl FnOnce(&Error)
 }
 
 #[test]
-fn a_good_archive_builds() {
+fn g10_a_good_archive_builds() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let image = bench.build(&repository).unwrap();
     assert_eq!((image.version.as_str(), image.anonymous, image.recipe.as_str()), ("1.0-1", true, "tor"));
@@ -26,7 +26,7 @@ fn a_good_archive_builds() {
 }
 
 #[test]
-fn an_expired_index_is_refused() {
+fn g10_an_expired_index_is_refused() {
     let bench = Bench::new();
     let mut repository = Repository::new();
     repository.valid_until = "Sun, 22 Nov 2026 00:53:03 UTC";
@@ -35,7 +35,7 @@ fn an_expired_index_is_refused() {
 }
 
 #[test]
-fn an_index_signed_by_another_key_is_refused() {
+fn g10_an_index_signed_by_another_key_is_refused() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let other = Signatory::new(None);
     repository.sign(&repository.packages(), &other);
@@ -43,7 +43,7 @@ fn an_index_signed_by_another_key_is_refused() {
 }
 
 #[test]
-fn an_index_signed_by_an_expired_key_is_refused() {
+fn g10_an_index_signed_by_an_expired_key_is_refused() {
     let bench = Bench::new();
     let mut repository = Repository::new();
     // Alive when it signed, dead now.
@@ -55,7 +55,7 @@ fn an_index_signed_by_an_expired_key_is_refused() {
 }
 
 #[test]
-fn an_altered_index_is_refused() {
+fn g10_an_altered_index_is_refused() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let Answer::Whole(signed) = repository.server.files.lock().unwrap()[IN_RELEASE].clone() else { panic!() };
     let text = String::from_utf8(signed).unwrap();
@@ -72,7 +72,7 @@ fn an_altered_index_is_refused() {
 }
 
 #[test]
-fn another_suites_index_is_refused() {
+fn g10_another_suites_index_is_refused() {
     let bench = Bench::new();
     let mut repository = Repository::new();
     repository.codename = "older".into();
@@ -81,7 +81,7 @@ fn another_suites_index_is_refused() {
 }
 
 #[test]
-fn an_older_index_than_one_seen_is_refused() {
+fn g10_an_older_index_than_one_seen_is_refused() {
     let bench = Bench::new();
     let mut repository = Repository::new();
     bench.build(&repository).unwrap();
@@ -92,7 +92,7 @@ fn an_older_index_than_one_seen_is_refused() {
 }
 
 #[test]
-fn a_package_with_a_wrong_checksum_is_refused_by_name() {
+fn g10_a_package_with_a_wrong_checksum_is_refused_by_name() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let Answer::Whole(good) = repository.server.files.lock().unwrap()[SERVER_PATH].clone() else { panic!() };
     let mut altered = good.clone();
@@ -108,7 +108,7 @@ fn a_package_with_a_wrong_checksum_is_refused_by_name() {
 }
 
 #[test]
-fn an_altered_index_of_packages_is_refused() {
+fn g10_an_altered_index_of_packages_is_refused() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let path = repository.server.files.lock().unwrap().keys().find(|path| path.contains("by-hash")).unwrap().clone();
     let mut altered = repository.packages();
@@ -119,7 +119,7 @@ fn an_altered_index_of_packages_is_refused() {
 }
 
 #[test]
-fn an_unreachable_mirror_is_an_error_with_a_hint_and_the_next_is_tried() {
+fn g10_an_unreachable_mirror_is_an_error_with_a_hint_and_the_next_is_tried() {
     let (bench, repository) = (Bench::new(), Repository::new());
     // A port that was free a moment ago, on loopback.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -134,7 +134,7 @@ fn an_unreachable_mirror_is_an_error_with_a_hint_and_the_next_is_tried() {
 }
 
 #[test]
-fn an_interrupted_download_is_continued() {
+fn g10_an_interrupted_download_is_continued() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let path = "debian/pool/lib.deb";
     let Answer::Whole(bytes) = repository.server.files.lock().unwrap()[path].clone() else { panic!() };
@@ -171,7 +171,7 @@ impl BrowserCase {
 }
 
 #[test]
-fn a_signed_release_is_taken_and_an_older_one_never_replaces_it() {
+fn g10_a_signed_release_is_taken_and_an_older_one_never_replaces_it() {
     let case = BrowserCase::new();
     let image = case.build(Some(case.signed(&browser_archive("15.0.9", &[])))).unwrap();
     assert_eq!((image.version.as_str(), image.anonymous, image.name.as_str()), ("15.0.9", true, "torbox/tor-browser"));
@@ -183,7 +183,7 @@ fn a_signed_release_is_taken_and_an_older_one_never_replaces_it() {
 }
 
 #[test]
-fn a_release_with_a_wrong_signature_is_refused() {
+fn g10_a_release_with_a_wrong_signature_is_refused() {
     let case = BrowserCase::new();
     let archive = browser_archive("15.0", &[]);
     let refuse = |files: ReleaseFiles, expected: fn(&Error) -> bool| {
@@ -205,7 +205,7 @@ fn a_release_with_a_wrong_signature_is_refused() {
 }
 
 #[test]
-fn a_given_certificate_must_have_the_pinned_primary() {
+fn g10_a_given_certificate_must_have_the_pinned_primary() {
     let case = BrowserCase::new();
     let archive = browser_archive("15.0", &[]);
     let key_file = case.bench.dir.join("key.asc");
@@ -221,7 +221,7 @@ fn a_given_certificate_must_have_the_pinned_primary() {
 
 /// The real sums file of 15.0.24 is signed by a subkey that the certificate torbox carries does not hold.
 #[test]
-fn a_newer_signing_subkey_is_a_clear_error() {
+fn g10_a_newer_signing_subkey_is_a_clear_error() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let mut trust = Trust::embedded().unwrap();
     trust.suites = repository.trust().suites;
@@ -235,7 +235,7 @@ fn a_newer_signing_subkey_is_a_clear_error() {
 }
 
 #[test]
-fn a_signed_archive_is_still_read_strictly() {
+fn g10_a_signed_archive_is_still_read_strictly() {
     let case = BrowserCase::new();
     let cases: [(&str, Vec<u8>); 5] = [
         ("is not below tor-browser/", browser_archive("15.0", &[("etc/passwd", 0o644, b"x")])),
@@ -252,7 +252,7 @@ fn a_signed_archive_is_still_read_strictly() {
 }
 
 #[test]
-fn without_files_the_release_index_is_asked_and_what_to_do_is_said() {
+fn g10_without_files_the_release_index_is_asked_and_what_to_do_is_said() {
     let case = BrowserCase::new();
     let index = |json: &str| case.repository.server.put("index.json", json.into());
     let error = case.build(None).unwrap_err();
@@ -264,7 +264,7 @@ fn without_files_the_release_index_is_asked_and_what_to_do_is_said() {
 }
 
 #[test]
-fn a_lock_pins_what_is_built() {
+fn g10_a_lock_pins_what_is_built() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let image = bench.build(&repository).unwrap();
     let lock = bench.dir.join("lock.toml");

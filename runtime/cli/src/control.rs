@@ -16,7 +16,7 @@ use torbox_plan::BoxName;
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_LINE: u64 = 4096;
 /// How long the processes of a runtime that was killed may take to be gone.
-const ENDING: Duration = Duration::from_secs(5);
+const ENDING: Duration = Duration::from_secs(2);
 /// How long sweeping one box may take.
 const SWEEP: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -64,6 +64,8 @@ impl Left {
         loop {
             match torbox_backend::native::remove_left_cgroups(&self.name) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => std::thread::sleep(PAUSE),
+                // Another installation of torbox runs a box of that name.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !patience.is_zero() => break,
                 other => break other.map_err(|source| CliError::System("remove the control groups of an earlier run", source))?,
             }
         }

@@ -292,7 +292,7 @@ pub mod paths {
     pub const TOR_SOCKS: BoxPath = BoxPath::new("/run/torbox/tor/socks");
 }
 
-/// User and group that everything in a box runs as.
+/// User and group that the programs of a box run as.
 const USER: u32 = 1000;
 /// Ids that each container is given.
 const SLICE: u32 = 2048;
@@ -361,7 +361,7 @@ impl Container {
 }
 
 /// Whose id of the host the browser's user is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BrowserId {
     /// A subordinate id, which owns nothing.
     Subordinate,
@@ -385,6 +385,7 @@ struct IdLayout {
     outer_uids: Vec<IdMap>,
     outer_gids: Vec<IdMap>,
     first: u32,
+    browser: BrowserId,
 }
 
 impl IdLayout {
@@ -392,23 +393,27 @@ impl IdLayout {
         let needed = SLICE * 3;
         let enough = |range: IdRange| if range.count < needed + 1 { Err(PlanError::TooFewIds { available: range.count, needed: needed + 1 }) } else { Ok(()) };
         match host.identity {
-            Identity::Root { ids } => enough(ids).map(|()| Self { outer_uids: Vec::new(), outer_gids: Vec::new(), first: ids.start }),
+            Identity::Root { ids } => enough(ids).map(|()| Self { outer_uids: Vec::new(), outer_gids: Vec::new(), first: ids.start, browser }),
             Identity::User { uid, gid, subuid, subgid } => {
                 enough(subuid)?;
                 enough(subgid)?;
-                let caller = match browser {
-                    BrowserId::Subordinate => 0,
-                    BrowserId::Caller => 1 + slice(Role::Browser) + USER,
-                };
-                Ok(Self { outer_uids: outer(uid, subuid.start, caller), outer_gids: outer(gid, subgid.start, caller), first: 1 })
+                Ok(Self { outer_uids: outer(uid, subuid.start), outer_gids: outer(gid, subgid.start), first: 1, browser })
             }
         }
     }
 
-    fn of(&self, role: Role) -> IdMap {
-        IdMap { inside: 0, outside: self.first + slice(role), count: SLICE }
+    /// The ids of `role`, and which of them its programs run as. A map has one extent, which must lie in one extent of the
+    /// map around it (user_namespaces(7)): a browser that must be the caller has that id alone, as its container's 0.
+    fn of(&self, role: Role) -> (IdMap, u32) {
+        match (role, self.browser) {
+            (Role::Browser, BrowserId::Caller) => (IdMap { inside: 0, outside: CALLER, count: 1 }, 0),
+            _ => (IdMap { inside: 0, outside: self.first + slice(role), count: SLICE }, USER),
+        }
     }
 }
+
+/// The caller's own id in the runtime's user namespace.
+const CALLER: u32 = 0;
 
 const fn slice(role: Role) -> u32 {
     match role {
@@ -418,13 +423,9 @@ const fn slice(role: Role) -> u32 {
     }
 }
 
-/// The runtime's id map: subordinate ids throughout, with the caller's own id in place of number `caller`.
-fn outer(own: u32, sub: u32, caller: u32) -> Vec<IdMap> {
-    let total = 1 + SLICE * 3;
-    let before = IdMap { inside: 0, outside: sub, count: caller };
-    let this = IdMap { inside: caller, outside: own, count: 1 };
-    let after = IdMap { inside: caller + 1, outside: sub + caller, count: total - caller - 1 };
-    [before, this, after].into_iter().filter(|map| map.count > 0).collect()
+/// The runtime's id map: the caller's own id, then subordinate ids.
+fn outer(own: u32, sub: u32) -> Vec<IdMap> {
+    vec![IdMap { inside: CALLER, outside: own, count: 1 }, IdMap { inside: CALLER + 1, outside: sub, count: SLICE * 3 }]
 }
 
 fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &IdLayout) -> Container {
@@ -434,14 +435,15 @@ fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host:
         tmpfs(paths::SHM, 256 * MIB, 0o1777, Owner::Root),
         tmpfs(paths::RUN, MIB, 0o755, Owner::Root),
     ];
+    let (map, user) = ids.of(role);
     Container {
         role,
         image: image.digest.clone(),
         args,
         env: vec![env("PATH", "/usr/bin"), env("LANG", "C.UTF-8"), env("TZ", "UTC")],
-        user: USER,
-        uids: ids.of(role),
-        gids: ids.of(role),
+        user,
+        uids: map,
+        gids: map,
         network: Network::Loopback,
         mounts: base_mounts,
         hostname: "torbox",
@@ -496,10 +498,11 @@ fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanEr
     Ok(tor)
 }
 
-/// What the box depends on. On the command line these replace whatever the configuration file says (tor(1)).
+/// What the box depends on. tor's own `Sandbox` is not used: it refuses rt_sigprocmask(2) with arguments that its C library
+/// passes, which leaves SIGTERM blocked, and the container has its own filter. On the command line these replace whatever the configuration file says (tor(1)).
 fn tor_options() -> Vec<String> {
     let socks = format!("unix:{} WorldWritable RelaxDirModeCheck IsolateSOCKSAuth KeepAliveIsolateSOCKSAuth ExtendedErrors", paths::TOR_SOCKS);
-    let pairs: [(&str, &str); 14] = [
+    let pairs: [(&str, &str); 12] = [
         ("-f", paths::TORRC.as_str()),
         ("--defaults-torrc", "/dev/null"),
         ("--DataDirectory", paths::TOR_STATE.as_str()),
@@ -511,8 +514,6 @@ fn tor_options() -> Vec<String> {
         ("--HTTPTunnelPort", "0"),
         ("--ORPort", "0"),
         ("--RunAsDaemon", "0"),
-        ("--Sandbox", "1"),
-        ("--AvoidDiskWrites", "1"),
         ("--Log", "notice stdout"),
     ];
     pairs.iter().flat_map(|&(name, value)| [name.to_owned(), value.to_owned()]).collect()
@@ -704,9 +705,7 @@ mod tests {
         let browser = plan.container(Role::Browser).unwrap();
         assert_eq!(on_host(&plan.outer_uids, browser.outside_uid()), 1000);
         assert_eq!(on_host(&plan.outer_gids, browser.outside_gid()), 1001);
-        let mut ids: Vec<u32> = plan.outer_uids.iter().flat_map(|map| map.inside..map.inside + map.count).collect();
-        ids.dedup();
-        assert_eq!(ids, (0..=SLICE * 3).collect::<Vec<_>>(), "the map has no hole and no overlap");
+        assert_eq!((browser.uids.count, browser.user), (1, 0), "one extent, in one extent of the map around it");
     }
 
     #[test]
@@ -724,6 +723,17 @@ mod tests {
         assert_eq!(refused(&option, &root()), PlanError::UrlIsOption("--profile".to_owned()));
         let hollow = Intent { browser: Image { entrypoint: vec![], ..intent().browser }, ..intent() };
         assert_eq!(refused(&hollow, &root()), PlanError::NoEntrypoint("browser".to_owned()));
+    }
+
+    #[test]
+    fn g7_what_can_be_written_is_listed_bounded_and_holds_no_programs() {
+        let plan = Plan::new(&intent(), &user(SocketAccess::Everyone)).unwrap();
+        let writable = Facts::of(plan.container(Role::Browser).unwrap()).mounts.into_iter().filter(|(_, fact)| fact.kind == "tmpfs" && !fact.ro);
+        let targets: Vec<_> = writable.map(|(target, fact)| (target, fact.noexec)).collect();
+        let expected = ["/dev", "/dev/shm", "/home/user", "/home/user/profile", "/run", "/run/user", "/tmp"];
+        assert_eq!(targets, expected.map(|target| (target.to_owned(), true)));
+        let sizes = plan.containers.iter().flat_map(|container| &container.mounts).filter_map(|mount| if let Mount::Tmpfs { size, .. } = mount { Some(*size) } else { None });
+        assert!(sizes.into_iter().all(|size| (1..=1024 * MIB).contains(&size)));
     }
 
     #[test]

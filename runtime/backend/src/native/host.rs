@@ -86,23 +86,25 @@ const CONTROLLERS: [&str; 2] = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cg
 /// Removes control groups of a box that does not run, left by a runtime that was killed. Only root's boxes have any.
 ///
 /// # Errors
-/// What rmdir(2) says.
+/// What rmdir(2) says. `ResourceBusy`, after all others were removed: in one of them is a process, of the runtime that was
+/// killed and is about to end, or of a box of that name that another installation of torbox runs.
 pub fn remove_left_cgroups(name: &BoxName) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
     let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else { return Ok(()) };
     let below = hierarchies.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir());
+    let mut outcome = Ok(());
     for hierarchy in std::iter::once(PathBuf::from("/sys/fs/cgroup")).chain(below) {
         for role in Role::ALL {
             match fs::remove_dir(hierarchy.join(format!("torbox-{name}-{role}"))) {
-                // Busy: another installation of torbox runs a box of that name.
-                Err(error) if ![io::ErrorKind::NotFound, io::ErrorKind::ResourceBusy].contains(&error.kind()) => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => outcome = Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
     }
-    Ok(())
+    outcome
 }
 
 #[cfg(test)]
