@@ -49,11 +49,17 @@ const PASSED_ON: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
 
 /// Runs `program` to its end; its exit code, or 128 plus the number of the signal that ended it.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<u8, Error> {
+    // A program inherits the mask of whoever starts it, and tor would never see a blocked SIGTERM.
+    SigSet::all().thread_unblock().map_err(|errno| Error::System("sigprocmask", errno))?;
+    let child = start(program, arguments)?;
     let mut signals = SigSet::empty();
     PASSED_ON.iter().chain([&Signal::SIGCHLD]).for_each(|&signal| signals.add(signal));
     signals.thread_block().map_err(|errno| Error::System("sigprocmask", errno))?;
     let signal_fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|errno| Error::System("signalfd", errno))?;
-    let child = start(program, arguments)?;
+    // It may have ended before its SIGCHLD could be waited for.
+    if let Some(code) = reap(child)? {
+        return Ok(code);
+    }
     let stdin = std::io::stdin();
     loop {
         if wait(signal_fd.as_fd(), stdin.as_fd())? == Woken::RuntimeGone {
@@ -68,8 +74,6 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<u8, Error> {
     }
 }
 
-/// `SIGCHLD` and the signals passed on are blocked here and must not be in the program: std's `Command` resets the
-/// mask of what it starts.
 fn start(program: &str, arguments: &[&str]) -> Result<Pid, Error> {
     let child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn();
     let child = child.map_err(|error| Error::Start(program.to_owned(), error))?;
