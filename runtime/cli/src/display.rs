@@ -50,7 +50,24 @@ fn open_wayland(name: OsString) -> Result<Opened, CliError> {
         path => variable("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join(path)).ok_or_else(unusable)?,
     };
     connect(&socket)?;
+    admit_box(&socket)?;
     Ok(Opened { display: Display::Wayland { access: access(&socket)?, socket }, xauthority: Vec::new() })
+}
+
+/// Lets the box's ids connect to a socket of the caller's that lies in a directory which only the caller can enter: its
+/// mode then bars nobody but those to whom the socket is handed by a mount.
+fn admit_box(socket: &Path) -> Result<(), CliError> {
+    const OTHERS: u32 = 0o077;
+    const CONNECT: u32 = 0o006;
+    let failed = |source| CliError::DisplaySocket { socket: socket.to_owned(), source };
+    let caller = nix::unistd::geteuid().as_raw();
+    let directory = fs::metadata(socket.parent().unwrap_or(socket)).map_err(failed)?;
+    let metadata = fs::metadata(socket).map_err(failed)?;
+    let private = directory.uid() == caller && directory.permissions().mode() & OTHERS == 0;
+    if !private || metadata.uid() != caller {
+        return Ok(());
+    }
+    fs::set_permissions(socket, fs::Permissions::from_mode(metadata.permissions().mode() | CONNECT)).map_err(failed)
 }
 
 fn connect(socket: &Path) -> Result<UnixStream, CliError> {

@@ -97,7 +97,7 @@ impl CliError {
             Self::Image(error) => return error.hint().map(str::to_owned),
             Self::Ids(_) => "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 YOUR-NAME",
             Self::Plan(PlanError::TooFewIds { .. }) => "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 YOUR-NAME",
-            Self::Plan(PlanError::ForeignDisplay { .. }) => "run torbox as the user whose display it is",
+            Self::Plan(PlanError::ForeignDisplay { .. }) => "run torbox as the user whose display it is; the socket's directory must be that user's alone (mode 0700)",
             Self::Launch(LaunchError::NoMapper { .. }) => "install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora, Arch)",
             Self::Launch(LaunchError::MapRefused { .. }) => "the ranges in /etc/subuid and /etc/subgid must be yours and large enough",
             Self::Refused { hint, .. } | Self::Failed { hint, .. } => return hint.clone(),

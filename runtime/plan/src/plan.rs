@@ -309,7 +309,7 @@ pub enum PlanError {
         /// Wanted.
         needed: u32,
     },
-    /// The display socket lets neither everyone nor the caller in.
+    /// The display socket lets only its owner in.
     #[error("the display socket {} admits only the user with id {owner}", socket.display())]
     ForeignDisplay {
         /// The socket.
@@ -334,7 +334,8 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] when the host cannot give what the box needs, or the intent asks for what cannot be.
     pub fn new(intent: &Intent, host: &Host) -> Result<Self, PlanError> {
-        let ids = IdLayout::new(host, BrowserId::for_display(host)?)?;
+        check_display(host)?;
+        let ids = IdLayout::new(host)?;
         let containers = vec![tor(intent, host, &ids)?, gate(intent, host, &ids), browser(intent, host, &ids)?];
         Ok(Self { name: intent.name.clone(), containers, outer_uids: ids.outer_uids, outer_gids: ids.outer_gids, torrc: intent.torrc.clone() })
     }
@@ -360,23 +361,13 @@ impl Container {
     }
 }
 
-/// Whose id of the host the browser's user is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BrowserId {
-    /// A subordinate id, which owns nothing.
-    Subordinate,
-    /// The caller's own: the only one that may connect to the display socket.
-    Caller,
-}
-
-impl BrowserId {
-    fn for_display(host: &Host) -> Result<Self, PlanError> {
-        let (Display::X11 { socket, access } | Display::Wayland { socket, access }) = &host.display else { return Ok(Self::Subordinate) };
-        match (access, &host.identity) {
-            (SocketAccess::Everyone, _) => Ok(Self::Subordinate),
-            (SocketAccess::Owner(owner), Identity::User { uid, .. }) if owner == uid => Ok(Self::Caller),
-            (SocketAccess::Owner(owner), _) => Err(PlanError::ForeignDisplay { socket: socket.clone(), owner: *owner }),
+/// The box's ids are nobody's: a display that admits only its owner does not admit them.
+fn check_display(host: &Host) -> Result<(), PlanError> {
+    match &host.display {
+        Display::X11 { socket, access: SocketAccess::Owner(owner) } | Display::Wayland { socket, access: SocketAccess::Owner(owner) } => {
+            Err(PlanError::ForeignDisplay { socket: socket.clone(), owner: *owner })
         }
+        Display::X11 { .. } | Display::Wayland { .. } | Display::None => Ok(()),
     }
 }
 
@@ -385,30 +376,25 @@ struct IdLayout {
     outer_uids: Vec<IdMap>,
     outer_gids: Vec<IdMap>,
     first: u32,
-    browser: BrowserId,
 }
 
 impl IdLayout {
-    fn new(host: &Host, browser: BrowserId) -> Result<Self, PlanError> {
+    fn new(host: &Host) -> Result<Self, PlanError> {
         let needed = SLICE * 3;
         let enough = |range: IdRange| if range.count < needed + 1 { Err(PlanError::TooFewIds { available: range.count, needed: needed + 1 }) } else { Ok(()) };
         match host.identity {
-            Identity::Root { ids } => enough(ids).map(|()| Self { outer_uids: Vec::new(), outer_gids: Vec::new(), first: ids.start, browser }),
+            Identity::Root { ids } => enough(ids).map(|()| Self { outer_uids: Vec::new(), outer_gids: Vec::new(), first: ids.start }),
             Identity::User { uid, gid, subuid, subgid } => {
                 enough(subuid)?;
                 enough(subgid)?;
-                Ok(Self { outer_uids: outer(uid, subuid.start), outer_gids: outer(gid, subgid.start), first: 1, browser })
+                Ok(Self { outer_uids: outer(uid, subuid.start), outer_gids: outer(gid, subgid.start), first: 1 })
             }
         }
     }
 
-    /// The ids of `role`, and which of them its programs run as. A map has one extent, which must lie in one extent of the
-    /// map around it (user_namespaces(7)): a browser that must be the caller has that id alone, as its container's 0.
-    fn of(&self, role: Role) -> (IdMap, u32) {
-        match (role, self.browser) {
-            (Role::Browser, BrowserId::Caller) => (IdMap { inside: 0, outside: CALLER, count: 1 }, 0),
-            _ => (IdMap { inside: 0, outside: self.first + slice(role), count: SLICE }, USER),
-        }
+    /// One extent, which must lie in one extent of the map around it (user_namespaces(7)).
+    fn of(&self, role: Role) -> IdMap {
+        IdMap { inside: 0, outside: self.first + slice(role), count: SLICE }
     }
 }
 
@@ -435,15 +421,14 @@ fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host:
         tmpfs(paths::SHM, 256 * MIB, 0o1777, Owner::Root),
         tmpfs(paths::RUN, MIB, 0o755, Owner::Root),
     ];
-    let (map, user) = ids.of(role);
     Container {
         role,
         image: image.digest.clone(),
         args,
         env: vec![env("PATH", "/usr/bin"), env("LANG", "C.UTF-8"), env("TZ", "UTC")],
-        user,
-        uids: map,
-        gids: map,
+        user: USER,
+        uids: ids.of(role),
+        gids: ids.of(role),
         network: Network::Loopback,
         mounts: base_mounts,
         hostname: "torbox",
@@ -700,15 +685,6 @@ mod tests {
     }
 
     #[test]
-    fn a_display_socket_of_the_callers_own_makes_the_browser_the_caller() {
-        let plan = Plan::new(&intent(), &user(SocketAccess::Owner(1000))).unwrap();
-        let browser = plan.container(Role::Browser).unwrap();
-        assert_eq!(on_host(&plan.outer_uids, browser.outside_uid()), 1000);
-        assert_eq!(on_host(&plan.outer_gids, browser.outside_gid()), 1001);
-        assert_eq!((browser.uids.count, browser.user), (1, 0), "one extent, in one extent of the map around it");
-    }
-
-    #[test]
     fn what_cannot_be_planned_is_refused() {
         let refused = |intent: &Intent, host: &Host| Plan::new(intent, host).unwrap_err();
         let range = IdRange { start: 1, count: 6144 };
@@ -716,6 +692,8 @@ mod tests {
         assert_eq!(refused(&intent(), &few), PlanError::TooFewIds { available: 6144, needed: 6145 });
         let foreign = PlanError::ForeignDisplay { socket: "/tmp/.X11-unix/X7".into(), owner: 1234 };
         assert_eq!(refused(&intent(), &user(SocketAccess::Owner(1234))), foreign);
+        let own = PlanError::ForeignDisplay { socket: "/tmp/.X11-unix/X7".into(), owner: 1000 };
+        assert_eq!(refused(&intent(), &user(SocketAccess::Owner(1000))), own, "the browser is not the caller");
         let root_display = Host { display: Display::X11 { socket: "/tmp/.X11-unix/X7".into(), access: SocketAccess::Owner(0) }, ..root() };
         assert!(matches!(refused(&intent(), &root_display), PlanError::ForeignDisplay { owner: 0, .. }));
         assert_eq!(refused(&intent(), &Host { display: Display::None, ..root() }), PlanError::NoDisplay);
