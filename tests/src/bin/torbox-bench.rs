@@ -18,7 +18,7 @@ use torbox_tests::require;
 use torbox_tests::testnet::Namespace;
 use torbox_tests::user::TestUser;
 
-const RUNS: usize = 9;
+const RUNS: usize = 7;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +31,9 @@ pub struct Weston<'a> {
 impl<'a> Weston<'a> {
     /// Starts a compositor of `user`, or of the caller, and returns when it takes clients.
     pub fn start(user: Option<&'a TestUser>) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("torbox-weston-").tempdir()?;
+        // As an XDG_RUNTIME_DIR is: the owner's alone.
+        let private = fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix("torbox-weston-").permissions(private).tempdir()?;
         if let Some(user) = user {
             user.give(dir.path())?;
         }
