@@ -438,15 +438,16 @@ fn the_browser_that_cannot_be_fetched(torbox: &Installed<'_>, display: &Xvfb, pl
     Refusal { code: 5, names: &["cannot fetch http://mirror.example/debian/"], hint: "check the network" }.of("no network", torbox, command);
 }
 
-/// The roots of the unpacked images.
-fn roots(torbox: &Installed<'_>) -> Vec<PathBuf> {
-    let entries = fs::read_dir(torbox.dir().join("data/images/rootfs")).unwrap().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+/// The unpacked root of the tor image that is in use.
+fn tor_root(torbox: &Installed<'_>) -> PathBuf {
+    let images: Value = serde_json::from_str(&finish(torbox.command(None, ["images", "--json"])).out).unwrap();
+    let tor = images.as_array().unwrap().iter().find(|image| image["name"] == "torbox/tor").unwrap();
+    torbox.dir().join("data/images/rootfs").join(tor["digest"].as_str().unwrap().replace(':', "-"))
 }
 
 fn a_changed_root_is_unpacked_again(torbox: &Installed<'_>, place: &Namespace) {
     probe_works("as copied", torbox, torbox.command(Some(place), PROBE));
-    let tor = roots(torbox).into_iter().map(|root| root.join("usr/bin/tor")).find(|tor| tor.is_file()).expect("an unpacked tor");
+    let tor = tor_root(torbox).join("usr/bin/tor");
     let whole = fs::read(&tor).unwrap();
     let planted = tor.with_file_name("planted");
     let changes: [(&str, &dyn Fn()); 4] = [
@@ -481,7 +482,7 @@ fn a_damaged_layer_is_refused(torbox: &Installed<'_>, place: &Namespace) {
     let whole = fs::read(&blob).unwrap();
     fs::remove_dir_all(&root).unwrap();
     write_at(&blob, whole.len() as u64 / 2, &[!whole[whole.len() / 2]]);
-    let refusal = Refusal { code: 5, names: &[layer, "checksum"], hint: "build" };
+    let refusal = Refusal { code: 5, names: &[layer, "its digest is"], hint: "torbox build" };
     refusal.of("a damaged layer", torbox, torbox.command(Some(place), PROBE));
     assert!(!root.exists(), "nothing of it is unpacked");
     fs::write(&blob, whole).unwrap();
@@ -492,7 +493,7 @@ fn a_damaged_index_is_refused(torbox: &Installed<'_>, place: &Namespace) {
     let index = torbox.dir().join("data/images/index.json");
     let whole = fs::read(&index).unwrap();
     fs::write(&index, &whole[..whole.len() / 2]).unwrap();
-    let refusal = Refusal { code: 5, names: &["image store", "index.json"], hint: "build it again" };
+    let refusal = Refusal { code: 5, names: &["image store", "index.json"], hint: "torbox build" };
     refusal.of("a damaged index", torbox, torbox.command(Some(place), PROBE));
     fs::write(&index, whole).unwrap();
 }
