@@ -112,7 +112,7 @@ impl Bench<'_> {
         let mut command = match way {
             Way::Torbox => self.torbox(&display)?,
             Way::Bare => self.bare(&display),
-            Way::Bubblewrap => self.bubblewrap(&display),
+            Way::Bubblewrap => self.bubblewrap(&display)?,
             Way::Podman => self.podman(&display)?,
         };
         let out = fs::File::create(&log)?;
@@ -143,36 +143,41 @@ impl Bench<'_> {
 
     /// The browser in its image's root, which is all of the host that it needs.
     fn bare(&self, display: &Xvfb) -> Command {
-        let root = self.root.display();
+        let (root, socket) = (self.root.display(), display.socket());
+        let socket = socket.display();
         let (uid, gid) = self.user.ids();
         let mounts = format!(
             "mount -t tmpfs tmpfs {root}/tmp && mount -t tmpfs tmpfs {root}/run && mkdir -m 777 {root}/tmp/.X11-unix {root}/run/home && mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && \
-             touch {root}/tmp/.X11-unix/X0 && mount --bind {} {root}/tmp/.X11-unix/X0 && cp {} {root}/run/auth && chown {uid} {root}/run/auth && \
+             touch {root}{socket} && mount --bind {socket} {root}{socket} && cp {} {root}/run/auth && chown {uid} {root}/run/auth && \
              exec chroot --userspec={uid}:{gid} {root} {BROWSER} --new-instance --profile /run/home about:blank",
-            display.socket().display(),
             display.auth_file().display(),
         );
         let mut command = self.place.command("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", &mounts]);
-        environment(&mut command, "/run/auth");
+        environment(&mut command, display);
         command
     }
 
-    fn bubblewrap(&self, display: &Xvfb) -> Command {
-        let mut command = Command::new("bwrap");
+    fn bubblewrap(&self, display: &Xvfb) -> Result<Command> {
+        let auth = self.user.home().join("bench.auth");
+        if auth.exists() {
+            fs::remove_file(&auth)?;
+        }
+        display.write_auth(&auth, Some(self.user.ids()))?;
+        let mut command = self.user.command(None, "bwrap");
         command.args(["--unshare-all", "--die-with-parent", "--ro-bind"]).arg(&self.root).arg("/").args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]);
-        command.args(["--dir", "/run/home", "--ro-bind"]).arg(display.socket()).arg("/tmp/.X11-unix/X0").arg("--ro-bind").arg(display.auth_file()).arg("/run/auth");
+        command.args(["--dir", "/run/home", "--ro-bind"]).arg(display.socket()).arg(display.socket()).arg("--ro-bind").arg(auth).arg("/run/auth");
         command.args([BROWSER, "--new-instance", "--profile", "/run/home", "about:blank"]);
-        environment(&mut command, "/run/auth");
-        command
+        environment(&mut command, display);
+        Ok(command)
     }
 
     fn podman(&self, display: &Xvfb) -> Result<Command> {
         let mut command = Command::new("podman");
         command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc", "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "all"]);
         command.args(["--security-opt", "seccomp=unconfined", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096", "--tmpfs", "/tmp", "--tmpfs", "/run/home"]);
-        command.arg("-v").arg(format!("{}:/tmp/.X11-unix/X0", display.socket().display())).arg("-v").arg(format!("{}:/run/auth:ro", display.auth_file().display()));
-        for (name, value) in ENVIRONMENT.iter().chain(&[("XAUTHORITY", "/run/auth")]) {
+        command.arg("-v").arg(format!("{0}:{0}", display.socket().display())).arg("-v").arg(format!("{}:/run/auth:ro", display.auth_file().display()));
+        for (name, value) in ENVIRONMENT.iter().chain(&[("DISPLAY", display.display().as_str())]) {
             command.args(["-e", &format!("{name}={value}")]);
         }
         command.arg("--rootfs").arg(format!("{}:O", self.root.display())).args([BROWSER, "--new-instance", "--profile", "/run/home", "about:blank"]);
@@ -184,7 +189,7 @@ const BROWSER: &str = "/opt/tor-browser/Browser/firefox.real";
 const ENVIRONMENT: [(&str, &str); 8] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
     ("HOME", "/run/home"),
-    ("DISPLAY", ":0"),
+    ("XAUTHORITY", "/run/auth"),
     ("LANG", "C.UTF-8"),
     ("GDK_BACKEND", "x11"),
     ("NO_AT_BRIDGE", "1"),
@@ -192,8 +197,8 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     ("TOR_SOCKS_IPC_PATH", "/run/nowhere"),
 ];
 
-fn environment(command: &mut Command, auth: &str) {
-    command.env_clear().envs(ENVIRONMENT).env("XAUTHORITY", auth).env("MOZ_CRASHREPORTER_DISABLE", "1");
+fn environment(command: &mut Command, display: &Xvfb) {
+    command.env_clear().envs(ENVIRONMENT).env("DISPLAY", display.display()).env("MOZ_CRASHREPORTER_DISABLE", "1");
 }
 
 fn end(child: &mut Child) {
