@@ -11,7 +11,7 @@ PREFIX  ?= /usr/local
 
 # Debian packages: to build; to run a box as a user; the private Tor network and displays of the tests.
 PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor xvfb xauth weston socat curl strace busybox-static bubblewrap tesseract-ocr \
-            debian-archive-keyring ca-certificates util-linux procps passwd gpgv
+            debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo libglib2.0-bin x11-utils xz-utils git
 
 all: build
 
