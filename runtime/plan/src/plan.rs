@@ -483,8 +483,8 @@ fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanEr
     Ok(tor)
 }
 
-/// What the box depends on. tor's own `Sandbox` is not used: it refuses calls of rt_sigprocmask(2) that its C library
-/// makes, which leaves signals blocked at random; the container has its own filter. On the command line these replace whatever the configuration file says (tor(1)).
+/// What the box depends on. tor's own `Sandbox` is off: with it, stray signals
+/// were seen blocked in tor, for a reason not yet found; it has not been tried again since init clears the mask. On the command line these replace whatever the configuration file says (tor(1)).
 fn tor_options() -> Vec<String> {
     let socks = format!("unix:{} WorldWritable RelaxDirModeCheck IsolateSOCKSAuth KeepAliveIsolateSOCKSAuth ExtendedErrors", paths::TOR_SOCKS);
     let pairs: [(&str, &str); 12] = [
