@@ -6,17 +6,19 @@ use crate::{
         deb::{self, PackageEntry},
         index::PackageFile,
     },
+    digest::Digest,
     error::Error,
-    fetch::Wanted,
+    fetch::{Step, Wanted},
     generate,
     lock::Lock,
     parallel,
+    sbom::Files,
     select::{self, Needed},
     tree::{Node, Tree, TreePath},
 };
+use std::collections::BTreeMap;
 
 const DOWNLOADS: usize = 4;
-const UNPACKERS: usize = 2;
 /// Directories that no recipe takes anything from: not even unpacked.
 const NEVER: [&str; 8] = ["usr/share/bug/", "usr/share/doc/", "usr/share/help/", "usr/share/info/", "usr/share/lintian/", "usr/share/locale/", "usr/share/man/", "usr/share/perl5/"];
 
@@ -27,50 +29,76 @@ pub(crate) fn layer(build: &mut Build<'_>, lock: &Lock, needs: &[Needed]) -> Res
         key = key.with(needed.soname.as_bytes());
     }
     build.layer(key.finish(), "libraries", |build| {
-        let packages = unpack(build, &lock.packages)?;
+        let Unpacked { tree: packages, owners } = unpack(build, &lock.packages)?;
         let (recipe, arch) = (build.recipe, build.request.arch);
         let mut tree = select::select(recipe.name.as_str(), &recipe.files, arch, &packages, needs)?;
         let mtime = tree.newest();
         select::merged_usr(&mut tree, mtime);
         generate::add(&recipe.files.generate, arch, &packages, &mut tree, mtime)?;
-        Ok(NewLayer { tree, version: None, needs: Vec::new() })
+        let origins = origins(&tree, &owners);
+        Ok(NewLayer { origins, ..NewLayer::of(tree) })
     })
 }
 
+/// The files of the layer by the package that they are from; those of the builder's own making are under no name.
+fn origins(tree: &Tree, owners: &BTreeMap<TreePath, String>) -> BTreeMap<String, Files> {
+    let mut origins: BTreeMap<String, Files> = BTreeMap::new();
+    for (path, _, data) in tree.files() {
+        let owner = owners.get(path).cloned().unwrap_or_default();
+        origins.entry(owner).or_default().insert(path.to_string(), Digest::of(data));
+    }
+    origins
+}
+
+/// What packages hold, and the package of each path.
+pub(crate) struct Unpacked {
+    pub(crate) tree: Tree,
+    owners: BTreeMap<TreePath, String>,
+}
+
 /// Fetches packages, checks them, and merges their files.
-pub(crate) fn unpack(build: &mut Build<'_>, packages: &[PackageFile]) -> Result<Tree, Error> {
+pub(crate) fn unpack(build: &mut Build<'_>, packages: &[PackageFile]) -> Result<Unpacked, Error> {
     let client = build.client();
-    let wanted: Vec<Wanted> = packages.iter().map(|package| client.wanted(package)).collect();
-    fetch(build, &wanted)?;
+    let total = packages.iter().map(|package| package.size).sum();
+    let wanted: Vec<Wanted<'_>> = packages.iter().map(|package| client.wanted(package)).collect();
+    fetch(build, &wanted, total)?;
     build.progress.phase(&format!("unpacking {} packages", packages.len()));
     let fetcher = build.fetcher;
     let keep = |path: &TreePath| !NEVER.iter().any(|never| path.as_str().starts_with(never));
     let mut done = 0;
     let unpacked = parallel::map(
         &wanted,
-        UNPACKERS,
+        parallel::threads(),
         |wanted, tell| {
-            let entries = deb::entries(&wanted.what, &fetcher.bytes(wanted)?, &keep);
-            tell(wanted.size);
-            entries
+            let bytes = fetcher.bytes(wanted)?;
+            tell(bytes.len() as u64);
+            deb::entries(&wanted.what, &bytes, &keep)
         },
         |amount| {
             done += amount;
-            build.progress.advance(done, Some(wanted.iter().map(|one| one.size).sum()));
+            build.progress.advance(done, Some(total));
         },
     )?;
-    let mut tree = Tree::default();
-    for (wanted, entries) in wanted.iter().zip(unpacked) {
-        entries.into_iter().try_for_each(|entry| merge(&mut tree, &wanted.what, entry))?;
+    let mut all = Unpacked { tree: Tree::default(), owners: BTreeMap::new() };
+    for ((package, wanted), entries) in packages.iter().zip(&wanted).zip(unpacked) {
+        for entry in entries {
+            all.owners.insert(entry.path.clone(), package.name.clone());
+            merge(&mut all.tree, &wanted.what, entry)?;
+        }
     }
-    Ok(tree)
+    Ok(all)
 }
 
-fn fetch(build: &mut Build<'_>, wanted: &[Wanted]) -> Result<(), Error> {
-    let total = wanted.iter().map(|one| one.size).sum();
+fn fetch(build: &mut Build<'_>, wanted: &[Wanted<'_>], total: u64) -> Result<(), Error> {
     build.progress.phase(&format!("fetching {} packages", wanted.len()));
     let (fetcher, mut done) = (build.fetcher, 0);
-    parallel::map(wanted, DOWNLOADS, |wanted, tell| fetcher.ensure(wanted, tell), |amount| {
+    let one = |wanted: &Wanted<'_>, tell: &dyn Fn(u64)| {
+        fetcher.ensure(wanted, &|step| match step {
+            Step::Had(amount) => tell(amount),
+            Step::Whole(_) => {}
+        })
+    };
+    parallel::map(wanted, DOWNLOADS, one, |amount| {
         done += amount;
         build.progress.advance(done, Some(total));
     })?;

@@ -4,32 +4,37 @@
 
 use crate::{
     base,
-    build::{Build, LayerRecord, NewLayer, ReleaseFiles, code, read_state},
+    build::{Build, LayerRecord, NewLayer, ReleaseFiles, code},
+    certificate,
     debian::index::PackageFile,
     digest::{Digest, Fingerprint},
     error::Error,
-    fetch::digest_file,
+    fetch::{Step, Wanted, digest_file},
+    floor::Floor,
     intake,
     lock::{Lock, LockedRelease},
-    oci,
-    openpgp::Keyring,
-    recipe::TorProject,
+    names::Channel,
+    recipe::{ImageRole, TorProject},
     select, standin,
-    torproject::{self, Current},
+    torproject::{self, Offer, Site},
     tree::TreePath,
 };
+use chrono::{DateTime, Utc};
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-/// Where the browser of this build comes from.
+/// Where the browser, or tor, of this build comes from.
 pub(crate) enum Source<'r> {
     /// Files that the user fetched.
     Files { project: &'r TorProject, files: &'r ReleaseFiles, sha256: Digest },
-    /// The release that the index names; its digest is known where it was fetched before.
-    Index { project: &'r TorProject, current: Current, sha256: Option<Digest> },
+    /// The channel's current release.
+    Offered { project: &'r TorProject, offer: Offer },
+    /// The release that a lock names by its digest: no signature is needed, and one of its time may have expired.
+    Locked { project: &'r TorProject, release: LockedRelease },
     /// A package, to be packed as a release.
     Package { file: PackageFile },
 }
@@ -41,28 +46,46 @@ pub(crate) struct BrowserLayer {
     pub(crate) release: Option<LockedRelease>,
 }
 
-/// An archive with all that is needed to judge it.
+/// An archive whose origin was checked, in the store's directory of unfinished things.
 struct Staged {
     archive: PathBuf,
     /// For messages; its ending tells the compression.
     name: String,
-    signature: Vec<u8>,
-    keyring: Keyring,
+    /// When it was signed.
+    signed: DateTime<Utc>,
 }
 
 impl Source<'_> {
-    /// Digest of what the browser is made from, where it is known before it is fetched.
-    pub(crate) fn identity(&self) -> Option<Digest> {
+    /// Digest of what the browser is made from.
+    pub(crate) fn identity(&self) -> Digest {
         match self {
-            Self::Files { sha256, .. } => Some(*sha256),
-            Self::Index { sha256, .. } => *sha256,
-            Self::Package { file } => Some(package_identity(file)),
+            Self::Files { sha256, .. } => *sha256,
+            Self::Offered { offer, .. } => offer.sha256,
+            Self::Locked { release, .. } => release.sha256,
+            Self::Package { file } => package_identity(file),
         }
     }
 
-    fn is_release(&self) -> bool {
-        matches!(self, Self::Files { .. } | Self::Index { .. })
+    /// The version that a signed document or a lock tells.
+    fn version(&self) -> Option<&str> {
+        match self {
+            Self::Offered { offer, .. } => Some(&offer.version),
+            Self::Locked { release, .. } => Some(&release.version),
+            Self::Files { .. } | Self::Package { .. } => None,
+        }
     }
+
+    fn project(&self) -> Option<&TorProject> {
+        match self {
+            Self::Files { project, .. } | Self::Offered { project, .. } | Self::Locked { project, .. } => Some(project),
+            Self::Package { .. } => None,
+        }
+    }
+}
+
+/// Digest of what the browser of a lock is made from.
+pub(crate) fn locked_identity(lock: &Lock) -> Option<Digest> {
+    lock.release.as_ref().map(|release| release.sha256).or_else(|| lock.browser.as_ref().map(package_identity))
 }
 
 fn package_identity(file: &PackageFile) -> Digest {
@@ -70,19 +93,18 @@ fn package_identity(file: &PackageFile) -> Digest {
 }
 
 /// Finds out where the browser comes from; none for an image without one. A lock's release must be the one that is found.
-pub(crate) fn source<'b>(build: &Build<'b>, lock: &Lock) -> Result<Option<Source<'b>>, Error> {
-    let source = match (&build.recipe.tor_project, &build.request.release, &lock.browser) {
+pub(crate) fn source<'b>(build: &mut Build<'b>, lock: &Lock) -> Result<Option<Source<'b>>, Error> {
+    let source = match (&build.recipe.tor_project, &build.request.release, &lock.release) {
         (Some(project), Some(files), _) => Source::Files { project, files, sha256: digest_file(&files.tarball)? },
-        (Some(project), None, _) => {
-            let current = torproject::current(build.fetcher, project)?;
-            let known: BTreeMap<String, Digest> = read_state(&known_path(build))?.unwrap_or_default();
-            Source::Index { project, sha256: known.get(&current.binary).copied(), current }
-        }
-        (None, _, Some(file)) => Source::Package { file: file.clone() },
-        (None, _, None) => return Ok(None),
+        (Some(project), None, Some(release)) => Source::Locked { project, release: release.clone() },
+        (Some(project), None, None) => Source::Offered { project, offer: torproject::offer(build, project)? },
+        (None, ..) => match &lock.browser {
+            Some(file) => Source::Package { file: file.clone() },
+            None => return Ok(None),
+        },
     };
-    match (&lock.release, source.identity()) {
-        (Some(locked), Some(got)) if locked.sha256 != got => Err(wrong_release(locked, got)),
+    match &lock.release {
+        Some(locked) if locked.sha256 != source.identity() => Err(wrong_release(locked, source.identity())),
         _ => Ok(Some(source)),
     }
 }
@@ -91,94 +113,119 @@ fn wrong_release(locked: &LockedRelease, got: Digest) -> Error {
     Error::Checksum { what: format!("the browser's archive, locked to version {},", locked.version), expected: locked.sha256, got }
 }
 
-fn known_path(build: &Build<'_>) -> PathBuf {
-    build.writer.store().path("state/releases.json")
-}
-
 /// The browser's layer, made now unless an earlier build made it from the same input.
-pub(crate) fn layer(build: &mut Build<'_>, source: Source<'_>) -> Result<BrowserLayer, Error> {
-    let is_release = source.is_release();
-    let (identity, staged) = match source.identity() {
-        Some(identity) => (identity, None),
-        None => stage(build, &source).and_then(|staged| Ok((digest_file(&staged.archive)?, Some(staged))))?,
-    };
+pub(crate) fn layer(build: &mut Build<'_>, source: &Source<'_>) -> Result<BrowserLayer, Error> {
+    let identity = source.identity();
     let key = code("browser").with(identity.to_string().as_bytes()).finish();
-    let record = build.layer(key, "the browser", |build| {
-        let staged = staged.map_or_else(|| stage(build, &source), Ok)?;
-        make(build, &staged, identity, &source)
-    })?;
-    if let Source::Index { current, .. } = &source {
-        remember(build, &current.binary, identity)?;
+    let record = build.layer(key, "the browser", |build| make(build, source))?;
+    let (Some(_), Some(version)) = (source.project(), &record.version) else { return Ok(BrowserLayer { record, identity, release: None }) };
+    let signed = match source {
+        Source::Offered { offer, .. } => Some(offer.signed),
+        Source::Locked { release, .. } => release.signed,
+        Source::Files { .. } | Source::Package { .. } => record.signed,
+    };
+    let floor = Floor::load(build.writer.store(), build.recipe.name, Channel::of(version))?;
+    floor.check(version, None)?;
+    if let (Source::Files { .. }, Some(signed)) = (source, signed) {
+        torproject::check_age(build, version, signed)?;
     }
-    let version = record.version.clone().unwrap_or_default();
-    Ok(BrowserLayer { record, identity, release: is_release.then_some(LockedRelease { version, sha256: identity }) })
+    floor.raise(build.writer, version, None)?;
+    let release = LockedRelease { version: version.clone(), sha256: identity, signed };
+    Ok(BrowserLayer { record, identity, release: Some(release) })
 }
 
-/// Checks the staged archive's signature, then reads it.
-fn make(build: &mut Build<'_>, staged: &Staged, identity: Digest, source: &Source<'_>) -> Result<NewLayer, Error> {
-    build.progress.phase(&format!("verifying {}", staged.name));
-    staged.keyring.verify_detached(&staged.name, &staged.signature, &staged.archive, build.now)?;
-    if source.is_release() {
-        let got = digest_file(&staged.archive)?;
-        if got != identity {
-            return Err(Error::Checksum { what: staged.name.clone(), expected: identity, got });
+/// Reads the staged archive.
+fn make(build: &mut Build<'_>, source: &Source<'_>) -> Result<NewLayer, Error> {
+    let Staged { archive, name, signed } = stage(build, source)?;
+    build.progress.phase(&format!("unpacking {name}"));
+    let damaged = |reason: String| Error::Archive { archive: name.clone(), reason };
+    let places = source.project().map_or_else(intake::browser_places, |project| project.places.clone());
+    let tree = intake::read(&archive, &name, &places, build.request.arch)?;
+    let version = match (build.recipe.role, source.version()) {
+        (ImageRole::Browser, stated) => {
+            let own = intake::version(&tree, &name)?;
+            match stated {
+                Some(stated) if stated != own => return Err(damaged(format!("it is version {own}, the release is {stated}"))),
+                _ => own,
+            }
         }
-    }
-    build.progress.phase(&format!("unpacking {}", staged.name));
-    let tree = intake::read(&staged.archive, &staged.name)?;
-    let version = intake::version(&tree, &staged.name)?;
-    if let Source::Index { current, .. } = source && current.version != version {
-        return Err(Error::Archive { archive: staged.name.clone(), reason: format!("it is version {version}, the release index says {}", current.version) });
-    }
+        (ImageRole::Tor, Some(stated)) => stated.to_owned(),
+        (ImageRole::Tor, None) => return Err(damaged("its version is not known".to_owned())),
+    };
     let program = build.recipe.entrypoint.first().and_then(|program| TreePath::new(program));
     if !program.is_some_and(|program| tree.contains(&program)) {
-        return Err(Error::Archive { archive: staged.name.clone(), reason: format!("it does not hold {}", build.recipe.entrypoint.join(" ")) });
+        return Err(damaged(format!("it does not hold {}", build.recipe.entrypoint.join(" "))));
     }
     let needs = select::needed_from_outside(&tree)?;
-    fs::remove_file(&staged.archive).map_err(Error::io("remove", &staged.archive))?;
-    Ok(NewLayer { tree, version: Some(version), needs })
+    fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
+    let origins = BTreeMap::from([(String::new(), tree.files().map(|(path, _, data)| (path.to_string(), Digest::of(data))).collect())]);
+    Ok(NewLayer { version: Some(version), signed: Some(signed), needs, origins, ..NewLayer::of(tree) })
 }
 
-/// Brings the archive into the store's directory of unfinished things: what is verified there is what is read there.
+/// Brings the archive into the store's directory of unfinished things and checks where it is from: what is verified there is
+/// what is read there.
 fn stage(build: &mut Build<'_>, source: &Source<'_>) -> Result<Staged, Error> {
     let archive = build.writer.temporary("release")?;
     match source {
-        Source::Files { project, files, .. } => {
-            fs::copy(&files.tarball, &archive).map_err(Error::io("copy", &files.tarball))?;
+        Source::Files { project, files, sha256 } => {
+            copy(&files.tarball, &archive, *sha256)?;
             let signature = fs::read(&files.signature).map_err(Error::io("read", &files.signature))?;
-            Ok(Staged { archive, name: file_name(&files.tarball), signature, keyring: keyring(build, project, files.key.as_deref())? })
+            let name = file_name(&files.tarball);
+            build.progress.phase(&format!("verifying {name}"));
+            let signed = certificate::verify(build, project, &name, &signature, &archive)?;
+            Ok(Staged { archive, name, signed })
         }
-        Source::Index { project, current, .. } => {
-            build.progress.phase(&format!("fetching Tor Browser {}", current.version));
-            let signature = torproject::signature(build.fetcher, current)?;
-            build.fetcher.unpinned(&current.binary, &archive, torproject::ARCHIVE_LIMIT, &|_| ())?;
-            let name = current.binary.rsplit('/').next().unwrap_or_default().to_owned();
-            Ok(Staged { archive, name, signature, keyring: keyring(build, project, None)? })
+        Source::Offered { project, offer } => {
+            let site = Site::new(build, project);
+            let wanted = torproject::wanted(&site, project, build.request.arch, &offer.version, offer.sha256, &offer.places);
+            let cached = fetch(build, &wanted)?;
+            copy(&cached, &archive, offer.sha256)?;
+            let urls: Vec<String> = wanted.urls.iter().map(|url| format!("{url}.asc")).collect();
+            let signature = build.fetcher.small(&urls, site.within(), torproject::SIGNATURE_LIMIT)?;
+            build.progress.phase(&format!("verifying {}", wanted.what));
+            certificate::verify(build, project, &wanted.what, &signature, &archive)?;
+            Ok(Staged { archive, name: wanted.what, signed: offer.signed })
+        }
+        Source::Locked { project, release } => {
+            let site = Site::new(build, project);
+            let places = torproject::places(&site, project, &release.version);
+            let wanted = torproject::wanted(&site, project, build.request.arch, &release.version, release.sha256, &places);
+            copy(&fetch(build, &wanted)?, &archive, release.sha256)?;
+            Ok(Staged { archive, name: wanted.what, signed: release.signed.unwrap_or_default() })
         }
         Source::Package { file } => {
-            let package = base::unpack(build, std::slice::from_ref(file))?;
+            let package = base::unpack(build, std::slice::from_ref(file))?.tree;
             build.progress.phase(&format!("packing {} {} as a release", file.name, file.version));
             standin::pack(&package, &archive)?;
             let (keyring, signature) = standin::sign(&archive, build.now)?;
-            Ok(Staged { archive, name: format!("{}-{}.tar.xz", file.name, file.version), signature, keyring })
+            let name = format!("{}-{}.tar", file.name, file.version);
+            let signed = keyring.verify_detached(&name, &signature, (&archive).into(), build.now)?;
+            Ok(Staged { archive, name, signed })
         }
     }
 }
 
-/// The pinned certificate: the newer copy that was given, or the one that torbox carries.
-fn keyring(build: &Build<'_>, project: &TorProject, key: Option<&Path>) -> Result<Keyring, Error> {
-    let pinned = [project.primary.clone()];
-    let Some(path) = key else { return build.trust.keyring(&pinned) };
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    Keyring::new(&[(&file_name(path), &bytes)], &pinned)
+/// Fetches a release, or finds it in the cache.
+fn fetch(build: &mut Build<'_>, wanted: &Wanted<'_>) -> Result<PathBuf, Error> {
+    build.progress.phase(&format!("fetching {}", wanted.what));
+    let shown = RefCell::new((0, None, &mut *build.progress));
+    build.fetcher.file(wanted, &|step| {
+        let (done, whole, progress) = &mut *shown.borrow_mut();
+        match step {
+            Step::Whole(length) => *whole = Some(length),
+            Step::Had(length) => *done += length,
+        }
+        progress.advance(*done, *whole);
+    })
+}
+
+/// Copies a file, and checks the copy's digest.
+fn copy(from: &Path, to: &Path, sha256: Digest) -> Result<(), Error> {
+    fs::copy(from, to).map_err(Error::io("copy", from))?;
+    let got = digest_file(to)?;
+    if got == sha256 { Ok(()) } else { Err(Error::Checksum { what: file_name(from), expected: sha256, got }) }
 }
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// Notes what the verified archive at `url` was, so that an unchanged release is not fetched again.
-fn remember(build: &Build<'_>, url: &str, sha256: Digest) -> Result<(), Error> {
-    let known = BTreeMap::from([(url.to_owned(), sha256)]);
-    build.writer.replace(&known_path(build), &oci::canonical(&known)?)
 }

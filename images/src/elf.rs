@@ -2,9 +2,10 @@
 //!
 //! A file that is not ELF needs nothing; one that is and cannot be read is an error.
 
+use crate::names::Arch;
 use object::{
     Endianness,
-    elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, FileHeader64, PT_INTERP},
+    elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, EM_AARCH64, EM_X86_64, FileHeader64, PT_INTERP},
     read::elf::{Dyn, FileHeader, ProgramHeader},
 };
 
@@ -16,6 +17,16 @@ pub(crate) struct Dynamic {
     /// Directories of DT_RUNPATH and DT_RPATH as they are written, `$ORIGIN` included.
     pub(crate) search: Vec<String>,
     pub(crate) interpreter: Option<String>,
+}
+
+/// Whether `data` is a program for another architecture; what is not ELF is for none.
+pub(crate) fn is_foreign(data: &[u8], arch: Arch) -> bool {
+    let wanted = match arch {
+        Arch::Amd64 => EM_X86_64,
+        Arch::Arm64 => EM_AARCH64,
+    };
+    let machine = FileHeader64::<Endianness>::parse(data).ok().and_then(|header| Some(header.e_machine(header.endian().ok()?)));
+    machine.is_some_and(|machine| machine != wanted)
 }
 
 /// Reads `data`; none when it is not an ELF file, an error when it is a damaged one.
@@ -47,4 +58,20 @@ pub(crate) fn read(data: &[u8]) -> Result<Option<Dynamic>, String> {
         }
     }
     Ok(Some(dynamic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_another_architecture_are_told() {
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let (host, other) = match Arch::host().unwrap() {
+            Arch::Amd64 => (Arch::Amd64, Arch::Arm64),
+            Arch::Arm64 => (Arch::Arm64, Arch::Amd64),
+        };
+        assert!(!is_foreign(&own, host) && is_foreign(&own, other));
+        assert!(!is_foreign(b"#!/bin/sh", other));
+    }
 }

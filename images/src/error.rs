@@ -2,7 +2,10 @@
 //!
 //! Causes are in the source chain only; what to do next is in [`Error::hint`], never in the message.
 
-use crate::{digest::Digest, names::RecipeName};
+use crate::{
+    digest::Digest,
+    names::{Arch, RecipeName},
+};
 use std::{io, path::PathBuf, sync::Arc};
 
 /// An error of this crate.
@@ -95,6 +98,40 @@ pub enum Error {
         /// The pinned primary fingerprints.
         primary: String,
     },
+    /// A signature was made by a key of the pinned certificate that counts for nothing.
+    #[error("{what} is signed by key {key}, which must not be used: {reason}")]
+    DeadKey {
+        /// What was signed.
+        what: String,
+        /// The key.
+        key: String,
+        /// Why it counts for nothing: expired, revoked, or not bound to its certificate.
+        reason: String,
+    },
+    /// A release is so old that a newer one must be there.
+    #[error("version {version} was signed on {signed}, {days} days ago: newer releases may be kept from you")]
+    Stale {
+        /// The version.
+        version: String,
+        /// The day of the signature.
+        signed: String,
+        /// How long that is ago.
+        days: i64,
+    },
+    /// A server sends the client to where it must not go.
+    #[error("{url} leads to {to:?}, which is no address to go to from there")]
+    Redirect {
+        /// The address that was asked.
+        url: String,
+        /// Where it led.
+        to: String,
+    },
+    /// A file is not in the cache, and no address of it is known.
+    #[error("{what} is not in the download cache, and no address of it is known")]
+    NoSource {
+        /// The file.
+        what: String,
+    },
     /// A signed index of packages cannot be used.
     #[error("{suite}: {reason}")]
     Release {
@@ -112,7 +149,7 @@ pub enum Error {
         expired: String,
     },
     /// A signed index is older than one seen before.
-    #[error("{suite}: the mirror offers the index of {offered}, older than {seen}, which was seen before")]
+    #[error("{suite}: what is offered was signed on {offered}, before what was seen already ({seen})")]
     RolledBack {
         /// The suite.
         suite: String,
@@ -189,6 +226,20 @@ pub enum Error {
         /// The version in the store.
         installed: String,
     },
+    /// There is no earlier image to go back to.
+    #[error("no image was there before the current {name}")]
+    NoPrevious {
+        /// The image.
+        name: String,
+    },
+    /// One of torbox's own programs cannot go into the image.
+    #[error("{} is not a program for {arch}", path.display())]
+    Program {
+        /// The program.
+        path: PathBuf,
+        /// The image's architecture.
+        arch: Arch,
+    },
     /// The recipe takes no browser archive.
     #[error("recipe {0} takes no release files")]
     NoRelease(RecipeName),
@@ -222,9 +273,13 @@ impl Error {
             Self::NoMirror { .. } => Some("name a mirror with --mirror URL (one for debian, one for debian-security)"),
             Self::Fetch { url, .. } if is_release_host(url) => Some("fetch the tarball and its signature another way and pass them with --tarball FILE --signature FILE"),
             Self::Fetch { .. } => Some("check the network and the mirror's address; --mirror URL names another one"),
+            Self::Program { .. } => Some("build torbox's programs for that architecture, and name their directory with TORBOX_LIBEXEC"),
+            Self::NoSource { .. } => Some("name a mirror with --mirror URL (one for debian, one for debian-security)"),
+            Self::DeadKey { .. } => Some("a newer copy of the certificate may tell of a newer key: pass the Tor Project's with --key FILE; Debian's comes with a newer torbox"),
+            Self::Stale { .. } => Some("if you know by other means that there is none newer, pass its date with --accept-old YYYY-MM-DD"),
             Self::UnknownKey { .. } => Some("a newer copy of the certificate may hold the key: fetch it and pass it with --key FILE"),
             Self::Expired { .. } => Some("the mirror is out of date, or the clock is wrong: check the date, or name another mirror with --mirror URL"),
-            Self::RolledBack { .. } => Some("the mirror is out of date: name another one with --mirror URL"),
+            Self::RolledBack { .. } => Some("the server is out of date, or keeps newer data from you: try again later, or another one (--mirror URL for packages)"),
             Self::Length { .. } | Self::Checksum { .. } => Some("the mirror may be in the middle of an update: try again, or name another one with --mirror URL"),
             Self::Certificate { .. } => Some("only a certificate with the pinned primary key is accepted"),
             Self::Store { .. } => Some("the store is damaged or of another version of torbox: remove its directory, then torbox build makes the images again"),

@@ -27,25 +27,52 @@ pub fn export_archive(store: &Store, image: &Image, path: &Path) -> Result<(), E
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let temporary = PathBuf::from(temporary);
-    let written = write(store, image, &temporary).and_then(|()| fs::rename(&temporary, path).map_err(Error::io("write", path)));
+    let whole = || write_archive(store, image, &File::create(&temporary).map_err(Error::io("write", &temporary))?, &temporary);
+    let written = whole().and_then(|()| fs::rename(&temporary, path).map_err(Error::io("write", path)));
     if written.is_err() && temporary.exists() {
         fs::remove_file(&temporary).map_err(Error::io("remove", &temporary))?;
     }
     written
 }
 
-fn write(store: &Store, image: &Image, path: &Path) -> Result<(), Error> {
+/// Writes the image as an OCI layout into the new directory `path`.
+///
+/// # Errors
+/// [`Error::Checksum`] when a blob is damaged, [`Error::Io`] when it cannot be written.
+pub fn export_dir(store: &Store, image: &Image, path: &Path) -> Result<(), Error> {
+    let blobs = path.join("blobs/sha256");
+    fs::create_dir(path).and_then(|()| fs::create_dir_all(&blobs)).map_err(Error::io("make", path))?;
+    for digest in blobs_of(image) {
+        let blob = store.check_blob(digest)?;
+        let copy = blobs.join(digest.hex());
+        fs::copy(&blob, &copy).map_err(Error::io("write", &copy))?;
+    }
+    let (index, _) = documents(store, image)?;
+    for (name, bytes) in [("index.json", index.as_slice()), ("oci-layout", oci::LAYOUT.as_bytes())] {
+        fs::write(path.join(name), bytes).map_err(Error::io("write", path.join(name)))?;
+    }
+    Ok(())
+}
+
+fn blobs_of(image: &Image) -> Vec<Digest> {
+    let mut blobs: Vec<Digest> = image.layers.iter().chain([&image.config, &image.digest]).copied().collect();
+    blobs.sort();
+    blobs.dedup();
+    blobs
+}
+
+/// Writes the archive of `image` into `file`, which errors call `path`.
+///
+/// # Errors
+/// As [`export_archive`]; the file then has a part of it.
+pub fn write_archive(store: &Store, image: &Image, file: &File, path: &Path) -> Result<(), Error> {
     let failed = |error| Error::io("write", path)(error);
-    let file = File::create(path).map_err(failed)?;
     let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 20, file));
     for dir in ["blobs/", "blobs/sha256/"] {
         append(&mut archive, tar::EntryType::Directory, dir, 0, io::empty()).map_err(failed)?;
     }
     let (index, docker) = documents(store, image)?;
-    let mut blobs: Vec<Digest> = image.layers.iter().chain([&image.config, &image.digest]).copied().collect();
-    blobs.sort();
-    blobs.dedup();
-    for digest in blobs {
+    for digest in blobs_of(image) {
         let blob = store.check_blob(digest)?;
         let file = File::open(&blob).map_err(Error::io("open", &blob))?;
         let size = file.metadata().map_err(Error::io("read", &blob))?.len();
@@ -61,7 +88,9 @@ fn write(store: &Store, image: &Image, path: &Path) -> Result<(), Error> {
 /// The index with this image alone, and Docker's manifest.
 fn documents(store: &Store, image: &Image) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let mut entries = store.entries()?;
+    // The same image may be there under two names.
     entries.retain(|entry| entry.digest().to_string() == image.digest.to_string());
+    entries.truncate(1);
     let docker = DockerManifest { config: blob_path(image.config), repo_tags: vec![image.engine_name()], layers: image.layers.iter().copied().map(blob_path).collect() };
     Ok((oci::index(entries)?, oci::canonical(&[docker])?))
 }

@@ -3,11 +3,12 @@
 use crate::{
     digest::Digest,
     error::Error,
-    names::ImageName,
+    names::{Arch, ImageName},
     oci::{self, label},
 };
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
-use std::{collections::HashMap, path::Path};
+use chrono::{DateTime, Utc};
+use std::{collections::HashMap, path::Path, time::SystemTime};
 
 /// An image that the store holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +31,16 @@ pub struct Image {
     pub anonymous: bool,
     /// The sum of its compressed layers, in bytes.
     pub compressed_size: u64,
+    /// When the release in it was signed (RFC 3339), of an image of the Tor Project's releases.
+    pub signed: Option<String>,
     /// The newest date of its inputs (RFC 3339).
     pub created: String,
     /// Its entry point: an absolute path, then arguments.
     pub entrypoint: Vec<String>,
     /// Digest of everything it was built from.
     pub input: Digest,
-    /// Its architecture, as Debian and OCI call it.
-    pub arch: String,
+    /// Its architecture.
+    pub arch: Arch,
 }
 
 impl Image {
@@ -63,12 +66,20 @@ impl Image {
                 "false" => false,
                 _ => return Err(damaged("its label torbox.anonymous is neither true nor false")),
             },
+            signed: labels.get(label::SIGNED).cloned(),
             compressed_size: manifest.layers().iter().map(Descriptor::size).sum(),
             created: config.created().clone().unwrap_or_default(),
             entrypoint: config.config().as_ref().and_then(|config| config.entrypoint().clone()).unwrap_or_default(),
             input: Digest::try_from(annotation(oci::INPUT)?.clone())?,
-            arch: config.architecture().to_string(),
+            arch: config.architecture().to_string().parse()?,
         })
+    }
+
+    /// How many days ago the release in it was signed, of an image of the Tor Project's releases.
+    #[must_use]
+    pub fn days_since_signed(&self, now: SystemTime) -> Option<i64> {
+        let signed: DateTime<Utc> = self.signed.as_ref()?.parse().ok()?;
+        Some((DateTime::<Utc>::from(now) - signed).num_days())
     }
 
     /// The name that Docker and Podman know the image by once they have loaded it.

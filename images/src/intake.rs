@@ -1,43 +1,63 @@
-//! The browser's archive, read strictly: what is not plainly a file, directory or symlink below `tor-browser/` is refused.
+//! A release's archive, read strictly: what is not plainly a file, directory or symlink in a place of the recipe is refused.
 //!
 //! The archive's signature was checked before; this does not rely on it. Each refusal names the entry.
 
 use crate::{
     error::Error,
+    names::Arch,
     tree::{Mode, Node, Tree, TreePath},
     unpack::{self, Bounded},
 };
-use std::{collections::BTreeSet, fs::File, io::BufReader, io::Read, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{BufReader, Read},
+    path::Path,
+    sync::Arc,
+};
 
-/// The directory that an archive holds.
-const TOP: &str = "tor-browser";
-/// Where its content is in the image.
-const PLACE: &str = "opt/tor-browser";
 const MAX_ENTRIES: usize = 20_000;
 const MAX_BYTES: u64 = 1 << 30;
 
+/// Where an archive's paths go in the image; to nowhere what is left out.
+pub(crate) type Places = BTreeMap<String, String>;
+
+/// Where a browser goes.
+pub(crate) fn browser_places() -> Places {
+    Places::from([("tor-browser".to_owned(), "opt/tor-browser".to_owned())])
+}
+
 /// Reads the archive at `path`, whose compression is told by its name; paths in the result are the image's.
-pub(crate) fn read(path: &Path, name: &str) -> Result<Tree, Error> {
+pub(crate) fn read(path: &Path, name: &str, places: &Places, arch: Arch) -> Result<Tree, Error> {
     let extension = [".xz", ".gz"].into_iter().find(|extension| name.ends_with(extension)).unwrap_or("");
     let file = BufReader::with_capacity(1 << 20, File::open(path).map_err(Error::io("open", path))?);
     let reader = unpack::decompress(extension, file).ok_or(Error::Internal("a known compression"))?;
-    read_tar(reader, name)
+    let places = places.iter().map(|(from, to)| (from.clone(), to.replace("{triplet}", arch.triplet()))).collect();
+    read_tar(Bounded::new(reader, MAX_BYTES), name, &places)
 }
 
-fn read_tar(reader: impl Read, name: &str) -> Result<Tree, Error> {
+/// Reads a tar archive.
+pub(crate) fn read_tar(reader: Bounded<impl Read>, name: &str, places: &Places) -> Result<Tree, Error> {
     let damaged = |e: std::io::Error| Error::Archive { archive: name.to_owned(), reason: e.to_string() };
-    let mut archive = tar::Archive::new(Bounded::new(reader, MAX_BYTES));
-    let mut intake = Intake { archive: name, tree: Tree::default(), seen: BTreeSet::new() };
+    let mut archive = tar::Archive::new(reader);
+    let mut intake = Intake { archive: name, places, tree: Tree::default(), seen: BTreeSet::new() };
     for entry in archive.entries().map_err(damaged)? {
         intake.take(&mut entry.map_err(damaged)?)?;
     }
-    if intake.tree.len() == 0 { Err(Error::Archive { archive: name.to_owned(), reason: "it holds no tor-browser directory".to_owned() }) } else { Ok(intake.tree) }
+    if intake.tree.len() == 0 { Err(Error::Archive { archive: name.to_owned(), reason: "it holds nothing".to_owned() }) } else { Ok(intake.tree) }
 }
 
 struct Intake<'a> {
     archive: &'a str,
+    places: &'a Places,
     tree: Tree,
     seen: BTreeSet<TreePath>,
+}
+
+/// Where an entry goes.
+enum Place {
+    At(TreePath),
+    LeftOut,
 }
 
 impl Intake<'_> {
@@ -45,7 +65,14 @@ impl Intake<'_> {
         let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let refuse = |reason| Error::Entry { archive: self.archive.to_owned(), entry: shown.clone(), reason };
         let damaged = |e: std::io::Error| Error::Archive { archive: self.archive.to_owned(), reason: format!("entry {shown:?}: {e}") };
-        let path = inside(&unpack::entry_name(entry).ok_or_else(|| refuse("has a path that is not UTF-8"))?).ok_or_else(|| refuse("is not below tor-browser/"))?;
+        if is_sparse(entry).map_err(damaged)? {
+            return Err(refuse("is sparse"));
+        }
+        let name = unpack::entry_name(entry).ok_or_else(|| refuse("has a path that is not UTF-8"))?;
+        let path = match self.place(&name).ok_or_else(|| refuse("is in no place of the recipe"))? {
+            Place::At(path) => path,
+            Place::LeftOut => return Ok(()),
+        };
         if !self.seen.insert(path.clone()) {
             return Err(refuse("is there twice"));
         }
@@ -69,10 +96,11 @@ impl Intake<'_> {
             }
             tar::EntryType::Symlink => {
                 let target = unpack::link_name(entry).ok_or_else(|| refuse("is a symlink without a usable target"))?;
-                leads_inside(&path, &target).then_some(Node::Symlink { target }).ok_or_else(|| refuse("is a symlink that leads out"))?
+                self.leads_inside(&path, &target).then_some(Node::Symlink { target }).ok_or_else(|| refuse("is a symlink that leads out"))?
             }
             tar::EntryType::Link => {
-                let target = unpack::link_name(entry).as_deref().and_then(inside).ok_or_else(|| refuse("is a hard link that leads out"))?;
+                let target = unpack::link_name(entry).and_then(|name| self.place(&name)).ok_or_else(|| refuse("is a hard link that leads out"))?;
+                let Place::At(target) = target else { return Err(refuse("is a hard link to what is left out")) };
                 self.tree.get(&target).filter(|earlier| matches!(earlier.node, Node::File { .. })).map(|earlier| earlier.node.clone()).ok_or_else(|| refuse("is a hard link to no file before it"))?
             }
             _ => return Err(refuse("is neither file, directory nor link")),
@@ -85,6 +113,25 @@ impl Intake<'_> {
         Ok(())
     }
 
+    /// The place in the image of an archive's path, which must be plain.
+    fn place(&self, name: &str) -> Option<Place> {
+        let name = name.strip_prefix("./").unwrap_or(name);
+        let fits = |from: &str| name.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let fitting = self.places.iter().filter_map(|(from, to)| Some((from.len(), to, fits(from)?)));
+        let (_, to, rest) = fitting.max_by_key(|(length, ..)| *length)?;
+        match (to.as_str(), rest) {
+            ("", _) => Some(Place::LeftOut),
+            (to, "" | "/") => TreePath::new(to).map(Place::At),
+            (to, rest) => TreePath::new(&format!("{to}{rest}")).map(Place::At),
+        }
+    }
+
+    /// Whether a symlink stays below the places of the recipe.
+    fn leads_inside(&self, at: &TreePath, target: &str) -> bool {
+        let below = |path: &TreePath, to: &String| !to.is_empty() && path.as_str().strip_prefix(to.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        !target.starts_with('/') && at.resolve(target).is_some_and(|path| self.places.values().any(|to| below(&path, to)))
+    }
+
     /// Whether one of the path's parents is something other than a directory.
     fn below_other(&self, path: &TreePath) -> bool {
         let parents = std::iter::successors(path.parent(), TreePath::parent);
@@ -92,19 +139,15 @@ impl Intake<'_> {
     }
 }
 
-/// The place in the image of an archive's path; none for one that is not `tor-browser/...`, plainly.
-fn inside(name: &str) -> Option<TreePath> {
-    let rest = name.strip_prefix("./").unwrap_or(name).strip_prefix(TOP)?;
-    match rest {
-        "" | "/" => TreePath::new(PLACE),
-        _ => TreePath::new(&format!("{PLACE}{}", rest.strip_prefix('/').map(|rest| format!("/{rest}"))?)),
+/// Whether an entry says by extended headers (pax(1)) that what it holds is not its content.
+fn is_sparse(entry: &mut tar::Entry<'_, impl Read>) -> std::io::Result<bool> {
+    let Some(extensions) = entry.pax_extensions()? else { return Ok(false) };
+    for extension in extensions {
+        if extension?.key_bytes().starts_with(b"GNU.sparse.") {
+            return Ok(true);
+        }
     }
-}
-
-/// Whether a symlink stays below the browser's directory.
-fn leads_inside(at: &TreePath, target: &str) -> bool {
-    let inside = |path: TreePath| path.as_str() == PLACE || path.as_str().starts_with("opt/tor-browser/");
-    !target.starts_with('/') && at.resolve(target).is_some_and(inside)
+    Ok(false)
 }
 
 /// The browser's version: of Tor Browser where it says so, else of Firefox.
@@ -145,8 +188,61 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
+    fn bounded(bytes: &[u8]) -> Bounded<&[u8]> {
+        Bounded::new(bytes, 1 << 20)
+    }
+
+    /// An archive of one file, `tor-browser/a`, with what stands before it.
+    fn with_headers(kind: u8, headers: &[u8], size: u64) -> Result<Tree, Error> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_path("headers").unwrap();
+        header.set_size(headers.len() as u64);
+        header.set_cksum();
+        builder.append(&header, headers).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_path("tor-browser/a").unwrap();
+        header.set_mode(0o644);
+        header.set_size(size);
+        header.set_cksum();
+        builder.append(&header, &vec![b'x'; size as usize][..]).unwrap();
+        read_tar(bounded(&builder.into_inner().unwrap()), "x.tar", &browser_places())
+    }
+
+    fn pax(key: &str, value: &str) -> Vec<u8> {
+        let rest = format!(" {key}={value}\n");
+        let length = (1..).find(|length: &usize| length.to_string().len() + rest.len() == *length).unwrap();
+        format!("{length}{rest}").into_bytes()
+    }
+
+    /// Extended headers replace an entry's name, link and size: what they say is what is judged.
+    #[test]
+    fn extended_headers_open_no_way_out() {
+        let paths = |tree: Result<Tree, Error>| tree.map(|tree| tree.files().map(|(path, _, data)| (path.as_str().to_owned(), data.len())).collect::<Vec<_>>());
+        let long = format!("tor-browser/{}", "n".repeat(180));
+        assert_eq!(paths(with_headers(b'x', &pax("path", &long), 3)).unwrap(), [(format!("opt/{long}"), 3)]);
+        assert_eq!(paths(with_headers(b'L', format!("{long}\0").as_bytes(), 3)).unwrap(), [(format!("opt/{long}"), 3)]);
+        assert_eq!(paths(with_headers(b'x', &pax("comment", "x"), 3)).unwrap(), [("opt/tor-browser/a".to_owned(), 3)]);
+        for out in ["/etc/passwd", "../etc/passwd", "tor-browser/../../etc/passwd", "tor-browser/./a", "etc/passwd"] {
+            assert!(matches!(with_headers(b'x', &pax("path", out), 3), Err(Error::Entry { .. })), "{out}");
+            assert!(matches!(with_headers(b'L', format!("{out}\0").as_bytes(), 3), Err(Error::Entry { .. })), "{out}");
+        }
+        // A size of its own would make one entry's content another's header.
+        assert!(with_headers(b'x', &pax("size", "4000000000"), 3).is_err());
+        assert!(with_headers(b'x', &pax("GNU.sparse.major", "1"), 3).unwrap_err().to_string().contains("sparse"));
+        assert!(with_headers(b'x', b"9999 path=x\n", 3).is_err() || paths(with_headers(b'x', b"9999 path=x\n", 3)).unwrap() == [("opt/tor-browser/a".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn an_archive_that_unpacks_to_more_than_it_may_is_refused() {
+        assert!(with_headers(b'x', &pax("comment", "x"), 900_000).is_ok());
+        let error = with_headers(b'x', &pax("comment", "x"), 1 << 20).unwrap_err().to_string();
+        assert!(error.contains("more than it may"), "{error}");
+    }
+
     fn read(cases: &[Case]) -> Result<Tree, Error> {
-        read_tar(&archive(cases)[..], "x.tar")
+        read_tar(bounded(&archive(cases)), "x.tar", &browser_places())
     }
 
     #[test]
@@ -165,14 +261,27 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_place_that_fits_decides() {
+        let places = [("tor", "usr/lib"), ("tor/tor", "usr/bin/tor"), ("tor/pt", "usr/libexec/tor"), ("docs", "")];
+        let places = places.into_iter().map(|(from, to)| (from.to_owned(), to.to_owned())).collect();
+        let cases = [Case(Regular, "tor/tor", "", 0o755), Case(Regular, "tor/libx.so", "", 0o644), Case(Regular, "tor/pt/lyrebird", "", 0o755), Case(Regular, "docs/a", "", 0o644)];
+        let tree = read_tar(bounded(&archive(&cases)), "x.tar", &places).unwrap();
+        let files: Vec<_> = tree.files().map(|(path, ..)| path.as_str().to_owned()).collect();
+        assert_eq!(files, ["usr/bin/tor", "usr/lib/libx.so", "usr/libexec/tor/lyrebird"]);
+        for out in ["torrc", "tor/../etc/a", "tor//a"] {
+            assert!(read_tar(bounded(&archive(&[Case(Regular, out, "", 0o644)])), "x.tar", &places).is_err(), "{out}");
+        }
+    }
+
+    #[test]
     fn what_would_escape_is_refused_by_name() {
         let file = || Case(Regular, "tor-browser/a", "", 0o644);
         let cases: [(&str, Vec<Case>); 19] = [
-            ("not below", vec![Case(Regular, "other/a", "", 0o644)]),
-            ("not below", vec![Case(Regular, "tor-browser-evil/a", "", 0o644)]),
-            ("not below", vec![Case(Regular, "/tor-browser/a", "", 0o644)]),
-            ("not below", vec![Case(Regular, "tor-browser/../../etc/passwd", "", 0o644)]),
-            ("not below", vec![Case(Regular, "tor-browser//a", "", 0o644)]),
+            ("in no place", vec![Case(Regular, "other/a", "", 0o644)]),
+            ("in no place", vec![Case(Regular, "tor-browser-evil/a", "", 0o644)]),
+            ("in no place", vec![Case(Regular, "/tor-browser/a", "", 0o644)]),
+            ("in no place", vec![Case(Regular, "tor-browser/../../etc/passwd", "", 0o644)]),
+            ("in no place", vec![Case(Regular, "tor-browser//a", "", 0o644)]),
             ("leads out", vec![Case(Symlink, "tor-browser/a", "/etc/passwd", 0o777)]),
             ("leads out", vec![Case(Symlink, "tor-browser/a", "../../etc/passwd", 0o777)]),
             ("leads out", vec![Case(Symlink, "tor-browser/a", "../other", 0o777)]),
@@ -196,6 +305,6 @@ mod tests {
             assert!(matches!(error, Error::Entry { .. }), "{error}");
         }
         assert!(read(&[Case(GNUSparse, "tor-browser/a", "", 0o644)]).is_err());
-        assert!(read(&[]).unwrap_err().to_string().contains("no tor-browser directory"));
+        assert!(read(&[]).unwrap_err().to_string().contains("it holds nothing"));
     }
 }

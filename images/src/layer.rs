@@ -6,6 +6,7 @@
 use crate::{
     digest::{Digest, Digesting},
     error::Error,
+    parallel,
     tree::{Entry, Node, Tree, TreePath},
 };
 use flate2::{Compression, GzBuilder};
@@ -21,7 +22,6 @@ use std::{
 };
 
 const MEMBER: usize = 4 << 20;
-const WORKERS: usize = 2;
 
 /// A layer that was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,20 +38,20 @@ pub(crate) struct Written {
 /// Writes `tree` to a new file at `path`.
 pub(crate) fn write(tree: &Tree, path: &Path) -> Result<Written, Error> {
     let file = File::create_new(path).map_err(Error::io("create", path))?;
-    let (file, written) = write_to(tree, file).map_err(Error::io("write", path))?;
+    let (file, written) = write_to(tree, file, parallel::threads()).map_err(Error::io("write", path))?;
     file.sync_all().map_err(Error::io("write", path))?;
     Ok(written)
 }
 
-fn write_to<W: Write>(tree: &Tree, out: W) -> io::Result<(W, Written)> {
+fn write_to<W: Write>(tree: &Tree, out: W, workers: usize) -> io::Result<(W, Written)> {
     thread::scope(|scope| {
-        let (send, receive) = sync_channel::<Job>(WORKERS);
+        let (send, receive) = sync_channel::<Job>(workers);
         let receive = Arc::new(Mutex::new(receive));
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             let receive = Arc::clone(&receive);
             scope.spawn(move || work(&receive));
         }
-        let members = Members { out: Digesting::new(out), pending: Vec::with_capacity(MEMBER), queue: VecDeque::new(), jobs: send };
+        let members = Members { out: Digesting::new(out), pending: Vec::with_capacity(MEMBER), queue: VecDeque::new(), ahead: 2 * workers, jobs: send };
         let mut archive = tar::Builder::new(Digesting::new(members));
         for (path, entry) in tree.iter() {
             append(&mut archive, path, entry)?;
@@ -112,12 +112,14 @@ struct Members<W> {
     out: Digesting<W>,
     pending: Vec<u8>,
     queue: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    /// How many may be in the queue.
+    ahead: usize,
     jobs: SyncSender<Job>,
 }
 
 impl<W: Write> Members<W> {
     fn submit(&mut self) -> io::Result<()> {
-        if self.queue.len() >= 2 * WORKERS {
+        if self.queue.len() >= self.ahead {
             self.collect()?;
         }
         let data = std::mem::replace(&mut self.pending, Vec::with_capacity(MEMBER));
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_layer_reads_back_and_has_the_digests_told() {
-        let (bytes, written) = write_to(&tree(2 * MEMBER + 5), Vec::new()).unwrap();
+        let (bytes, written) = write_to(&tree(2 * MEMBER + 5), Vec::new(), 2).unwrap();
         assert_eq!((Digest::of(&bytes), bytes.len() as u64), (written.digest, written.size));
         let mut tar = Vec::new();
         flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut tar).unwrap();
@@ -200,9 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_tree_gives_the_same_bytes() {
-        let (first, second) = (write_to(&tree(MEMBER), Vec::new()).unwrap(), write_to(&tree(MEMBER), Vec::new()).unwrap());
-        assert!(first == second);
-        assert_ne!(first.1.digest, write_to(&tree(MEMBER + 1), Vec::new()).unwrap().1.digest);
+    fn the_same_tree_gives_the_same_bytes_whatever_the_number_of_threads() {
+        let with = |workers, size| write_to(&tree(size), Vec::new(), workers).unwrap();
+        let one = with(1, 3 * MEMBER);
+        for workers in [2, 3, 16] {
+            assert!(one == with(workers, 3 * MEMBER), "{workers}");
+        }
+        assert_ne!(one.1.digest, with(1, 3 * MEMBER + 1).1.digest);
     }
 }

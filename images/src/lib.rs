@@ -7,12 +7,15 @@
 mod base;
 mod browser;
 mod build;
+mod certificate;
 mod debian;
 mod digest;
 mod elf;
 mod error;
 mod export;
 mod fetch;
+mod floor;
+pub mod fuzz;
 mod generate;
 mod image;
 mod intake;
@@ -25,26 +28,31 @@ mod openpgp;
 mod parallel;
 mod recipe;
 mod rootfs;
+mod sbom;
 mod select;
+mod sources;
 mod standin;
 mod store;
 mod torproject;
 mod tree;
 mod trust;
 mod unpack;
+mod via;
 mod xz;
 
-pub use build::{BuildRequest, Programs, ReleaseFiles, build, build_from};
+pub use build::{BuildRequest, Locked, Programs, ReleaseFiles, build, build_from, current, current_of, renew, renew_from, resolve_lock};
+pub use debian::archive::Indexes;
 pub use digest::Digest;
 pub use error::Error;
-pub use export::export_archive;
+pub use export::{export_archive, export_dir, write_archive};
 pub use image::Image;
-pub use mirror::{Mirror, Mirrors, mirrors_from_apt};
-pub use names::{Arch, ImageName, RecipeName};
+pub use mirror::{Mirror, Mirrors};
+pub use names::{Arch, Channel, Day, ImageName, RecipeName};
 pub use openpgp::Keyring;
 pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Recipe, Suite, TorProject};
 pub use store::{Progress, Rootfs, Store};
 pub use trust::Trust;
+pub use via::Via;
 
 #[cfg(test)]
 mod testing {

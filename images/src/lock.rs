@@ -6,6 +6,7 @@ use crate::{
     error::Error,
     names::{Arch, RecipeName},
 };
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 
@@ -31,14 +32,37 @@ pub(crate) struct Lock {
 pub(crate) struct LockedRelease {
     pub(crate) version: String,
     pub(crate) sha256: Digest,
+    /// When it was signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signed: Option<DateTime<Utc>>,
 }
 
 impl Lock {
     /// Reads the lock at `path`, which must be for this recipe and architecture.
     pub(crate) fn load(path: &Path, recipe: RecipeName, arch: Arch) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::parse(path, &fs::read_to_string(path).map_err(Error::io("read", path))?, recipe, arch)
+    }
+
+    /// The lock that torbox carries.
+    pub(crate) fn carried(recipe: RecipeName, arch: Arch) -> Result<Self, Error> {
+        let text = match (recipe, arch) {
+            (RecipeName::Tor, Arch::Amd64) => include_str!("../locks/tor-amd64.toml"),
+            (RecipeName::Tor, Arch::Arm64) => include_str!("../locks/tor-arm64.toml"),
+            (RecipeName::TorTransports, Arch::Amd64) => include_str!("../locks/tor-transports-amd64.toml"),
+            (RecipeName::TorTransports, Arch::Arm64) => include_str!("../locks/tor-transports-arm64.toml"),
+            (RecipeName::TorBundle, Arch::Amd64) => include_str!("../locks/tor-bundle-amd64.toml"),
+            (RecipeName::TorBundle, Arch::Arm64) => include_str!("../locks/tor-bundle-arm64.toml"),
+            (RecipeName::TorBrowser, Arch::Amd64) => include_str!("../locks/tor-browser-amd64.toml"),
+            (RecipeName::TorBrowser, Arch::Arm64) => include_str!("../locks/tor-browser-arm64.toml"),
+            (RecipeName::FirefoxEsr, Arch::Amd64) => include_str!("../locks/firefox-esr-amd64.toml"),
+            (RecipeName::FirefoxEsr, Arch::Arm64) => include_str!("../locks/firefox-esr-arm64.toml"),
+        };
+        Self::parse(Path::new(&format!("locks/{recipe}-{arch}.toml")), text, recipe, arch)
+    }
+
+    fn parse(path: &Path, text: &str, recipe: RecipeName, arch: Arch) -> Result<Self, Error> {
         let wrong = |reason: String| Error::Lock { path: path.to_owned(), reason };
-        let lock: Self = toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?;
+        let lock: Self = toml::from_str(text).map_err(|e| wrong(e.message().to_owned()))?;
         if (lock.recipe, lock.arch) != (recipe, arch) {
             return Err(wrong(format!("it is for {} on {}", lock.recipe, lock.arch)));
         }
@@ -53,6 +77,17 @@ impl Lock {
         toml::to_string(self).map_err(|_| Error::Internal("a lock that is not TOML"))
     }
 
+    /// The digests of all inputs.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
+        let packages = self.packages.iter().chain(&self.browser).map(|package| package.sha256);
+        packages.chain(self.release.iter().map(|release| release.sha256))
+    }
+
+    /// Identifies all inputs.
+    pub(crate) fn digest(&self) -> Result<Digest, Error> {
+        Ok(Digest::of(self.to_toml()?.as_bytes()))
+    }
+
     /// Identifies the packages; addresses do not count, only what the packages are.
     pub(crate) fn packages_digest(&self) -> Digest {
         self.packages.iter().fold(Fingerprint::new("packages"), |sum, package| sum.with(package.sha256.to_string().as_bytes())).finish()
@@ -65,9 +100,19 @@ mod tests {
     use crate::{debian::version::Version, recipe::Archive};
 
     #[test]
+    fn every_carried_lock_is_of_its_recipe() {
+        for recipe in RecipeName::ALL {
+            for arch in [Arch::Amd64, Arch::Arm64] {
+                let lock = Lock::carried(recipe, arch).unwrap();
+                assert!(lock.packages.len() > 1 && lock.browser.is_some() == (recipe == RecipeName::FirefoxEsr), "{recipe} {arch}");
+            }
+        }
+    }
+
+    #[test]
     fn a_lock_reads_back_and_is_checked() {
         let package = |path: &str| PackageFile { name: "a".into(), version: Version::new("1"), archive: Archive::DebianSecurity, path: path.into(), size: 3, sha256: Digest::of(b"a") };
-        let release = LockedRelease { version: "15.0".into(), sha256: Digest::of(b"r") };
+        let release = LockedRelease { version: "15.0".into(), sha256: Digest::of(b"r"), signed: Some("2026-09-29T13:06:31Z".parse().unwrap()) };
         let lock = Lock { recipe: RecipeName::Tor, arch: Arch::Amd64, release: Some(release), browser: Some(package("pool/b")), packages: vec![package("pool/a")] };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");

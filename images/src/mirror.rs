@@ -1,8 +1,8 @@
-//! Where packages are fetched from: given addresses, or those in the machine's apt sources (sources.list(5)).
+//! Where packages are fetched from: given addresses, those in the machine's apt sources, or those that a build recorded.
 //!
 //! Only addresses are taken from there. Suites and keys come from torbox's own data: a mirror is never trusted.
 
-use crate::{debian::deb822, error::Error, recipe::Archive};
+use crate::{error::Error, recipe::Archive, sources};
 use std::path::{Path, PathBuf};
 
 /// One tree of a Debian mirror, at an address.
@@ -55,7 +55,8 @@ impl Mirror {
 pub enum Mirrors {
     /// These, tried in turn.
     Named(Vec<Mirror>),
-    /// The apt sources below this directory, which is `/etc/apt` on Debian.
+    /// The apt sources below this directory, which is `/etc/apt` on Debian; where they name none, the mirrors that were
+    /// recorded when this program was built.
     Apt(PathBuf),
 }
 
@@ -65,84 +66,24 @@ impl Mirrors {
     /// # Errors
     /// [`Error::NoMirror`] when one of the two trees has none.
     pub(crate) fn load(&self) -> Result<Vec<Mirror>, Error> {
-        let mirrors = match self {
-            Self::Named(mirrors) => with_siblings(mirrors),
-            Self::Apt(root) => mirrors_from_apt(root)?,
-        };
-        require_both(mirrors)
-    }
-}
-
-/// The Debian mirrors that the apt sources below `root` name: `sources.list`, `sources.list.d/*.list` (one line each) and
-/// `sources.list.d/*.sources` (deb822). Sources of other vendors are passed over.
-///
-/// # Errors
-/// [`Error::NoMirror`] when there is none, [`Error::Io`] when a file cannot be read.
-pub fn mirrors_from_apt(root: &Path) -> Result<Vec<Mirror>, Error> {
-    let mut found = Vec::new();
-    for path in source_files(root)? {
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let deb822 = path.extension().is_some_and(|extension| extension == "sources");
-        found.extend(if deb822 { parse_deb822(&text) } else { parse_lines(&text) });
-    }
-    let mut mirrors: Vec<Mirror> = Vec::new();
-    for mirror in found {
-        if !mirrors.contains(&mirror) {
-            mirrors.push(mirror);
+        match self {
+            Self::Named(mirrors) => require_both(with_siblings(mirrors)),
+            Self::Apt(root) => require_both(of_apt(root)?).or_else(|_| require_both(recorded()?)),
         }
     }
-    require_both(with_siblings(&mirrors))
 }
 
-fn source_files(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut files = vec![root.join("sources.list")];
-    let parts = root.join("sources.list.d");
-    if parts.is_dir() {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&parts).map_err(Error::io("list", &parts))? {
-            names.push(entry.map_err(Error::io("list", &parts))?.path());
-        }
-        names.sort();
-        files.extend(names.into_iter().filter(|path| path.extension().is_some_and(|e| e == "list" || e == "sources")));
-    }
-    files.retain(|path| path.is_file());
-    Ok(files)
+/// The Debian mirrors that the apt sources below `root` name.
+fn of_apt(root: &Path) -> Result<Vec<Mirror>, Error> {
+    let sources = sources::read(root).map_err(Error::io("read the apt sources in", root))?;
+    let mirror = |source: sources::Source| Mirror::of(if source.is_security { Archive::DebianSecurity } else { Archive::Debian }, &source.url);
+    Ok(with_siblings(&sources.into_iter().map(mirror).collect::<Result<Vec<_>, _>>()?))
 }
 
-fn parse_lines(text: &str) -> Vec<Mirror> {
-    text.lines().filter_map(parse_line).collect()
-}
-
-/// `deb [options] URI suite component...`
-fn parse_line(line: &str) -> Option<Mirror> {
-    let line = line.split('#').next()?.trim().strip_prefix("deb")?;
-    let line = line.strip_prefix([' ', '\t'])?.trim_start();
-    let line = if line.starts_with('[') { line.split_once(']')?.1 } else { line };
-    let mut words = line.split_ascii_whitespace();
-    let (url, suite) = (words.next()?, words.next()?);
-    mirror_of(url, suite)
-}
-
-fn parse_deb822(text: &str) -> Vec<Mirror> {
-    // A file that apt itself would refuse names no mirror.
-    deb822::stanzas(text).filter_map(Result::ok).flat_map(|stanza| parse_stanza(&stanza)).collect()
-}
-
-fn parse_stanza(stanza: &deb822::Stanza<'_>) -> Vec<Mirror> {
-    let words = |name: &str| stanza.get(name).unwrap_or_default().split_ascii_whitespace().collect::<Vec<_>>();
-    let off = stanza.get("Enabled").is_some_and(|value| matches!(value, "no" | "false" | "off" | "0"));
-    if off || !words("Types").contains(&"deb") {
-        return Vec::new();
-    }
-    let (urls, suites) = (words("URIs"), words("Suites"));
-    urls.iter().flat_map(|url| suites.iter().filter_map(|suite| mirror_of(url, suite))).collect()
-}
-
-fn mirror_of(url: &str, suite: &str) -> Option<Mirror> {
-    const RELEASES: [&str; 12] = ["bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable", "oldstable", "stable", "testing", "unstable", "buster"];
-    let (release, part) = suite.split_once(['-', '/']).unwrap_or((suite, ""));
-    let archive = if part == "security" || url.trim_end_matches('/').ends_with("debian-security") { Archive::DebianSecurity } else { Archive::Debian };
-    RELEASES.contains(&release).then(|| Mirror::of(archive, url).ok()).flatten()
+/// Those of the machine that this program was built on, or that its builder named: for machines without apt.
+fn recorded() -> Result<Vec<Mirror>, Error> {
+    let urls = env!("TORBOX_DEFAULT_MIRROR").split_ascii_whitespace();
+    Ok(with_siblings(&urls.map(Mirror::new).collect::<Result<Vec<_>, _>>()?))
 }
 
 /// A mirror at `.../debian` usually has its sibling at `.../debian-security`: tried last, and trusted no more than any other.
@@ -173,7 +114,7 @@ mod tests {
         for (name, text) in files {
             fs::write(root.path().join(name), text).unwrap();
         }
-        let mirrors = mirrors_from_apt(root.path())?;
+        let mirrors = require_both(of_apt(root.path())?)?;
         Ok(mirrors.iter().map(|m| format!("{} {}", m.archive().as_str(), m.url())).collect())
     }
 
@@ -201,6 +142,14 @@ mod tests {
         for case in cases {
             assert!(matches!(apt(&[case]), Err(Error::NoMirror { archive: "debian" })), "{case:?}");
         }
+    }
+
+    #[test]
+    fn a_machine_without_apt_has_the_mirrors_that_were_recorded() {
+        let found = Mirrors::Apt(PathBuf::from("/nonexistent")).load();
+        let recorded = require_both(recorded().unwrap());
+        assert_eq!(found.is_ok(), recorded.is_ok());
+        assert_eq!(found.unwrap_or_default(), recorded.unwrap_or_default());
     }
 
     #[test]

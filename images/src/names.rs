@@ -3,6 +3,7 @@
 //! All are closed or checked: they become parts of file names and of image references.
 
 use crate::error::Error;
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -10,8 +11,12 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecipeName {
-    /// tor and the gate.
+    /// tor as Debian packages it, and the gate.
     Tor,
+    /// The same, and a program for pluggable transports.
+    TorTransports,
+    /// tor and its pluggable transports as the Tor Project releases them, and the gate.
+    TorBundle,
     /// Tor Browser as the Tor Project releases it.
     TorBrowser,
     /// Debian's Firefox ESR, the stand-in that is not anonymous.
@@ -20,13 +25,15 @@ pub enum RecipeName {
 
 impl RecipeName {
     /// Every recipe.
-    pub const ALL: [Self; 3] = [Self::Tor, Self::TorBrowser, Self::FirefoxEsr];
+    pub const ALL: [Self; 5] = [Self::Tor, Self::TorTransports, Self::TorBundle, Self::TorBrowser, Self::FirefoxEsr];
 
     /// The recipe's name in paths, options and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tor => "tor",
+            Self::TorTransports => "tor-transports",
+            Self::TorBundle => "tor-bundle",
             Self::TorBrowser => "tor-browser",
             Self::FirefoxEsr => "firefox-esr",
         }
@@ -48,7 +55,7 @@ impl fmt::Display for RecipeName {
 impl FromStr for RecipeName {
     type Err = Error;
     fn from_str(name: &str) -> Result<Self, Error> {
-        let unknown = || Error::Name { value: name.to_owned(), expected: "a recipe: tor, tor-browser or firefox-esr" };
+        let unknown = || Error::Name { value: name.to_owned(), expected: "a recipe: tor, tor-transports, tor-bundle, tor-browser or firefox-esr" };
         Self::ALL.into_iter().find(|recipe| recipe.as_str() == name).ok_or_else(unknown)
     }
 }
@@ -76,7 +83,20 @@ impl ImageName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name that an image has once another took its place.
+    pub(crate) fn previous(&self) -> Self {
+        Self(format!("{}{PREVIOUS}", self.0))
+    }
+
+    /// Whether another image took the place of the one that has this name.
+    #[must_use]
+    pub fn is_previous(&self) -> bool {
+        self.0.ends_with(PREVIOUS)
+    }
 }
+
+const PREVIOUS: &str = "-previous";
 
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,6 +147,15 @@ impl Arch {
         }
     }
 
+    /// The kernel's name of it, which the Tor Project's files have.
+    #[must_use]
+    pub const fn machine(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
     /// The multiarch triplet that Debian's library directories are named after.
     #[must_use]
     pub const fn triplet(self) -> &'static str {
@@ -143,6 +172,59 @@ impl fmt::Display for Arch {
     }
 }
 
+impl FromStr for Arch {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let unknown = || Error::Name { value: name.to_owned(), expected: "an architecture: amd64 or arm64" };
+        [Self::Amd64, Self::Arm64].into_iter().find(|arch| arch.as_str() == name).ok_or_else(unknown)
+    }
+}
+
+/// Which releases of the Tor Project to follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Channel {
+    /// Releases.
+    #[default]
+    Release,
+    /// Test versions, ahead of the releases.
+    Alpha,
+}
+
+impl Channel {
+    /// The channel that a version is of: `16.0a9` is an alpha.
+    #[must_use]
+    pub fn of(version: &str) -> Self {
+        if version.contains(|c: char| c.is_ascii_alphabetic()) { Self::Alpha } else { Self::Release }
+    }
+
+    /// The channel's name in the release index.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Alpha => "alpha",
+        }
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A day, as `YYYY-MM-DD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(pub(crate) NaiveDate);
+
+impl FromStr for Day {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = |_| Error::Name { value: text.to_owned(), expected: "a day: YYYY-MM-DD" };
+        NaiveDate::parse_from_str(text, "%Y-%m-%d").map(Self).map_err(invalid)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +234,7 @@ mod tests {
         for recipe in RecipeName::ALL {
             assert_eq!(recipe.as_str().parse::<RecipeName>().unwrap(), recipe);
             assert_eq!(ImageName::new(recipe.image().as_str()).unwrap(), recipe.image());
+            assert!(ImageName::new(recipe.image().previous().as_str()).unwrap().is_previous() && !recipe.image().is_previous());
         }
         assert!("chromium".parse::<RecipeName>().is_err());
     }

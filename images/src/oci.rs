@@ -31,6 +31,7 @@ pub(crate) mod label {
     pub(crate) const ROLE: &str = "torbox.role";
     pub(crate) const VERSION: &str = "torbox.version";
     pub(crate) const ANONYMOUS: &str = "torbox.anonymous";
+    pub(crate) const SIGNED: &str = "torbox.signed";
 }
 
 /// Name of an image in the index, and in an engine that loads the archive.
@@ -50,6 +51,12 @@ pub(crate) struct Description<'d> {
     /// Uid and gid of the entry point's process.
     pub(crate) user: &'d str,
     pub(crate) labels: BTreeMap<&'static str, String>,
+    /// SPDX expression.
+    pub(crate) licences: &'d str,
+    /// Where the source is found.
+    pub(crate) source: &'d str,
+    /// Digest of all inputs by name.
+    pub(crate) revision: Digest,
     /// Each layer, and a word that says what it holds.
     pub(crate) layers: &'d [(Written, &'static str)],
 }
@@ -75,11 +82,16 @@ pub(crate) fn config(description: &Description<'_>) -> Result<Vec<u8>, Error> {
 /// The bytes of the manifest of an image with the configuration `config`.
 pub(crate) fn manifest(description: &Description<'_>, config: &[u8]) -> Result<Vec<u8>, Error> {
     let layers = description.layers.iter().map(|(layer, _)| descriptor(MediaType::ImageLayerGzip, layer.digest, layer.size).build().map_err(invalid));
-    let annotations = HashMap::from([
-        ("org.opencontainers.image.title".to_owned(), description.title.to_owned()),
-        ("org.opencontainers.image.created".to_owned(), description.created.to_owned()),
-        ("org.opencontainers.image.version".to_owned(), description.labels.get(label::VERSION).cloned().unwrap_or_default()),
-    ]);
+    let version = description.labels.get(label::VERSION).cloned().unwrap_or_default();
+    let annotations = [
+        ("title", description.title.to_owned()),
+        ("created", description.created.to_owned()),
+        ("version", version),
+        ("licenses", description.licences.to_owned()),
+        ("source", description.source.to_owned()),
+        ("revision", description.revision.to_string()),
+    ];
+    let annotations: HashMap<String, String> = annotations.into_iter().map(|(key, value)| (format!("org.opencontainers.image.{key}"), value)).collect();
     let manifest = ImageManifestBuilder::default()
         .schema_version(2u32)
         .media_type(MediaType::ImageManifest)
@@ -97,6 +109,14 @@ pub(crate) fn index_entry(name: &ImageName, arch: Arch, input: Digest, manifest:
     let names = HashMap::from([(REF_NAME.to_owned(), name.to_string()), (ENGINE_NAME.to_owned(), engine_name(name)), (INPUT.to_owned(), input.to_string())]);
     let descriptor = descriptor(MediaType::ImageManifest, Digest::of(manifest), manifest.len() as u64);
     descriptor.platform(platform).annotations(names).build().map_err(invalid)
+}
+
+/// The same entry under another name.
+pub(crate) fn renamed(mut entry: Descriptor, name: &ImageName) -> Descriptor {
+    let mut annotations = entry.annotations().clone().unwrap_or_default();
+    annotations.extend([(REF_NAME.to_owned(), name.to_string()), (ENGINE_NAME.to_owned(), engine_name(name))]);
+    entry.set_annotations(Some(annotations));
+    entry
 }
 
 /// The bytes of an index with the given entries.

@@ -8,14 +8,20 @@ use chrono::{DateTime, Utc};
 use sequoia_openpgp::{
     Cert, Fingerprint, KeyHandle,
     cert::{CertParser, prelude::ValidErasedKeyAmalgamation},
-    packet::key::PublicParts,
+    packet::{Signature, key::PublicParts},
     parse::{
         Parse,
         stream::{DetachedVerifierBuilder, GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerifierBuilder},
     },
     policy::StandardPolicy,
+    serialize::MarshalInto,
+    types::RevocationStatus,
 };
-use std::{io::Read, path::Path, time::SystemTime};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 /// Certificates, and the fingerprints of those that are trusted.
 #[derive(Clone, Debug)]
@@ -41,6 +47,24 @@ impl Keyring {
         }
     }
 
+    /// The same, with what the copy `bytes` of its one certificate knows: keys, bindings and revocations are added, never
+    /// removed, and each counts only with a signature of the primary key.
+    pub(crate) fn with(&self, name: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let failed = |error: sequoia_openpgp::anyhow::Error| wrong(name, &error.to_string());
+        let mut certs = self.certs.clone();
+        for copy in read_certs(name, bytes, &self.pinned)? {
+            let merge = |cert: Cert| if cert.fingerprint() == copy.fingerprint() { cert.merge_public(copy.clone()) } else { Ok(cert) };
+            certs = certs.into_iter().map(merge).collect::<Result<_, _>>().map_err(failed)?;
+        }
+        Ok(Self { certs, pinned: self.pinned.clone() })
+    }
+
+    /// The certificates, as a file.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let all: Result<Vec<Vec<u8>>, _> = self.certs.iter().map(MarshalInto::export_to_vec).collect();
+        Ok(all.map_err(|_| Error::Internal("a certificate that cannot be written"))?.concat())
+    }
+
     /// Whether `bytes` hold a certificate with one of the fingerprints.
     pub(crate) fn holds_any(bytes: &[u8], pinned: &[String]) -> bool {
         let pinned: Vec<Fingerprint> = pinned.iter().filter_map(|text| parse_fingerprint(text).ok()).collect();
@@ -59,14 +83,36 @@ impl Keyring {
         Ok(text)
     }
 
-    /// Checks a detached signature over the file at `data`.
-    pub(crate) fn verify_detached(&self, what: &str, signature: &[u8], data: &Path, now: DateTime<Utc>) -> Result<(), Error> {
+    /// Checks a detached signature, and tells when it was made.
+    pub(crate) fn verify_detached(&self, what: &str, signature: &[u8], signed: Signed<'_>, now: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
         let policy = StandardPolicy::new();
         let mut judge = Judge::new(self, now);
         let read = DetachedVerifierBuilder::from_bytes(signature)
             .and_then(|builder| builder.with_policy(&policy, SystemTime::from(now), &mut judge))
-            .and_then(|mut verifier| verifier.verify_file(data));
+            .and_then(|mut verifier| match signed {
+                Signed::File(path) => verifier.verify_file(path),
+                Signed::Bytes(bytes) => verifier.verify_bytes(bytes),
+            });
         judge.conclude(what, read)
+    }
+}
+
+/// What a detached signature is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signed<'s> {
+    File(&'s Path),
+    Bytes(&'s [u8]),
+}
+
+impl<'s> From<&'s PathBuf> for Signed<'s> {
+    fn from(path: &'s PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl<'s> From<&'s Vec<u8>> for Signed<'s> {
+    fn from(bytes: &'s Vec<u8>) -> Self {
+        Self::Bytes(bytes)
     }
 }
 
@@ -98,23 +144,28 @@ fn wrong(name: &str, reason: &str) -> Error {
 struct Judge<'k> {
     keyring: &'k Keyring,
     now: DateTime<Utc>,
-    good: bool,
+    /// When the newest good one was made.
+    good: Option<SystemTime>,
     unknown: Option<String>,
+    /// A key that the certificate holds, and why it counts for nothing.
+    dead: Option<(String, String)>,
     reason: Option<String>,
 }
 
 impl<'k> Judge<'k> {
     const fn new(keyring: &'k Keyring, now: DateTime<Utc>) -> Self {
-        Self { keyring, now, good: false, unknown: None, reason: None }
+        Self { keyring, now, good: None, unknown: None, dead: None, reason: None }
     }
 
     fn weigh(&mut self, result: Result<GoodChecksum<'_>, VerificationError<'_>>) {
+        let issuer = |sig: &Signature| sig.get_issuers().first().map(|issuer| format!("{issuer:X}")).unwrap_or_default();
         match result {
             Ok(good) => match self.is_current(&good.ka) {
-                Ok(()) => self.good = true,
-                Err(reason) => self.reason = Some(reason),
+                Ok(()) => self.good = self.good.max(good.sig.signature_creation_time()),
+                Err(reason) => self.dead = Some((format!("{:X}", good.ka.key().fingerprint()), reason)),
             },
-            Err(VerificationError::MissingKey { sig }) => self.unknown = sig.get_issuers().first().map(|issuer| format!("{issuer:X}")),
+            Err(VerificationError::MissingKey { sig }) => self.unknown = Some(issuer(sig)),
+            Err(VerificationError::UnboundKey { sig, error, .. } | VerificationError::BadKey { sig, error, .. }) => self.dead = Some((issuer(sig), error.to_string())),
             Err(other) => self.reason = Some(other.to_string()),
         }
     }
@@ -128,18 +179,23 @@ impl<'k> Judge<'k> {
         let now = SystemTime::from(self.now);
         let cert = key.cert().with_policy(&policy, now).map_err(|e| e.to_string())?;
         cert.alive().map_err(|e| e.to_string())?;
+        if matches!(cert.revocation_status(), RevocationStatus::Revoked(_)) {
+            return Err("the certificate is revoked".to_owned());
+        }
         let mut living = cert.keys().alive().revoked(false).for_signing();
         let found = living.any(|one| one.key().fingerprint() == key.key().fingerprint());
         found.then_some(()).ok_or_else(|| format!("key {:X} is expired or revoked", key.key().fingerprint()))
     }
 
-    fn conclude(self, what: &str, read: sequoia_openpgp::Result<()>) -> Result<(), Error> {
-        match (read, self.unknown, self.reason) {
-            (Ok(()), ..) if self.good => Ok(()),
-            (_, Some(key), None) => Err(Error::UnknownKey { what: what.to_owned(), key, primary: display(&self.keyring.pinned) }),
-            (_, _, Some(reason)) => Err(Error::Signature { what: what.to_owned(), reason }),
-            (Err(error), None, None) => Err(Error::Signature { what: what.to_owned(), reason: error.to_string() }),
-            (Ok(()), None, None) => Err(Error::Signature { what: what.to_owned(), reason: "there is none".to_owned() }),
+    fn conclude(self, what: &str, read: sequoia_openpgp::Result<()>) -> Result<DateTime<Utc>, Error> {
+        let what = what.to_owned();
+        match (read, self.good, self.reason, self.dead, self.unknown) {
+            (Ok(()), Some(made), ..) => Ok(made.into()),
+            (_, _, Some(reason), ..) => Err(Error::Signature { what, reason }),
+            (_, _, None, Some((key, reason)), _) => Err(Error::DeadKey { what, key, reason }),
+            (_, _, None, None, Some(key)) => Err(Error::UnknownKey { what, key, primary: display(&self.keyring.pinned) }),
+            (Err(error), _, None, None, None) => Err(Error::Signature { what, reason: error.to_string() }),
+            (Ok(()), None, None, None, None) => Err(Error::Signature { what, reason: "there is none".to_owned() }),
         }
     }
 }
@@ -155,6 +211,6 @@ impl VerificationHelper for &mut Judge<'_> {
         if let (Some(MessageLayer::SignatureGroup { results }), None) = (layers.next(), layers.next()) {
             results.into_iter().for_each(|result| self.weigh(result));
         }
-        if self.good { Ok(()) } else { Err(std::io::Error::other("no valid signature of a pinned key").into()) }
+        if self.good.is_some() { Ok(()) } else { Err(std::io::Error::other("no valid signature of a pinned key").into()) }
     }
 }

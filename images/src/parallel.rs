@@ -12,14 +12,20 @@ use std::{
     thread,
 };
 
+/// How many threads have a processor of their own.
+pub(crate) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Applies `work` to each of `things` with at most `threads` threads; `work` tells amounts done through its second argument,
 /// and `told` is called with each.
 pub(crate) fn map<T: Sync, R: Send>(things: &[T], threads: usize, work: impl Fn(&T, &dyn Fn(u64)) -> Result<R, Error> + Sync, mut told: impl FnMut(u64)) -> Result<Vec<R>, Error> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let results: Mutex<Vec<(usize, Result<R, Error>)>> = Mutex::new(Vec::new());
-    thread::scope(|scope| {
+    // Joined by hand: a scope alone does not wait for what a thread still gives back at its very end.
+    let joined = thread::scope(|scope| {
         let (send, receive) = mpsc::channel();
-        for _ in 0..threads.min(things.len()) {
+        let work_through = || {
             let send = send.clone();
             scope.spawn(|| {
                 let send = send;
@@ -32,12 +38,15 @@ pub(crate) fn map<T: Sync, R: Send>(things: &[T], threads: usize, work: impl Fn(
                         results.push((index, result));
                     }
                 }
-            });
-        }
+            })
+        };
+        let threads: Vec<_> = (0..threads.min(things.len())).map(|_| work_through()).collect();
         drop(send);
         receive.into_iter().for_each(&mut told);
+        threads.into_iter().try_for_each(thread::ScopedJoinHandle::join)
     });
-    let mut results = results.into_inner().map_err(|_| Error::Internal("a thread ended early"))?;
+    const EARLY: Error = Error::Internal("a thread ended early");
+    let (mut results, ()) = (results.into_inner().map_err(|_| EARLY)?, joined.map_err(|_| EARLY)?);
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
 }

@@ -4,6 +4,7 @@
 
 use crate::{error::Error, names::RecipeName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What an image is made of.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -13,6 +14,8 @@ pub struct Recipe {
     pub name: RecipeName,
     /// One line for people.
     pub title: String,
+    /// Licences of what the image is made for (SPDX expression).
+    pub licences: String,
     /// The part that the image plays.
     pub role: ImageRole,
     /// The image's entry point: an absolute path in it, then arguments.
@@ -31,6 +34,9 @@ pub struct Recipe {
     pub tor_project: Option<TorProject>,
     /// A browser packed from a Debian package.
     pub debian_package: Option<DebianPackage>,
+    /// Pluggable transports, by the program of the image that speaks them: an absolute path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transports: BTreeMap<String, String>,
 }
 
 /// The part that an image plays in a box.
@@ -62,6 +68,8 @@ pub enum ProgramName {
     Init,
     /// The filter between browser and tor.
     Gate,
+    /// What stands between the browser and the display server.
+    Display,
 }
 
 impl ProgramName {
@@ -70,6 +78,7 @@ impl ProgramName {
         match self {
             Self::Init => "usr/libexec/torbox/init",
             Self::Gate => "usr/libexec/torbox/gate",
+            Self::Display => "usr/libexec/torbox/display",
         }
     }
 }
@@ -111,16 +120,29 @@ pub enum Generated {
     BrowserFonts,
 }
 
-/// Where the Tor Project's releases come from, and who may sign them.
+/// Where the Tor Project's releases come from, and who may sign them. In addresses and names, `{machine}`, `{channel}` and
+/// `{version}` stand for what they say.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TorProject {
     /// Fingerprint of the primary key.
     pub primary: String,
+    /// Address of the signers' certificate.
+    pub certificate: String,
     /// Address of the release index.
     pub index: String,
-    /// The hosts that the index may point to.
-    pub hosts: Vec<String>,
+    /// Directories that hold a version's files.
+    pub releases: Vec<String>,
+    /// Name of the archive.
+    pub archive: String,
+    /// The origins (`https://host`) below which all addresses must be, those that the index tells included.
+    pub origins: Vec<String>,
+    /// Onion services that serve what an origin does, for those who fetch through tor.
+    #[serde(default)]
+    pub onions: BTreeMap<String, String>,
+    /// Where the archive's directories and files go in the image, without leading slashes; to nowhere what is left out.
+    /// The longest that fits decides, and what none fits is refused. `{triplet}` is the architecture's library directory.
+    pub places: BTreeMap<String, String>,
 }
 
 /// A browser that Debian packages.
@@ -149,7 +171,8 @@ impl Recipe {
         let browsers = usize::from(recipe.tor_project.is_some()) + usize::from(recipe.debian_package.is_some());
         match (recipe.role, browsers, &recipe.version_of) {
             (ImageRole::Tor, 0, Some(_)) | (ImageRole::Browser, 1, None) => Ok(recipe),
-            (ImageRole::Tor, ..) => Err(invalid(name, "a tor image needs version-of and takes no browser")),
+            (ImageRole::Tor, 1, None) if recipe.tor_project.is_some() => Ok(recipe),
+            (ImageRole::Tor, ..) => Err(invalid(name, "a tor image needs exactly one of version-of and tor-project, and takes no browser")),
             (ImageRole::Browser, ..) => Err(invalid(name, "a browser image needs exactly one of tor-project and debian-package, and no version-of")),
         }
     }
@@ -164,6 +187,8 @@ impl Recipe {
 fn embedded_text(name: RecipeName) -> &'static str {
     match name {
         RecipeName::Tor => include_str!("../recipes/tor.toml"),
+        RecipeName::TorTransports => include_str!("../recipes/tor-transports.toml"),
+        RecipeName::TorBundle => include_str!("../recipes/tor-bundle.toml"),
         RecipeName::TorBrowser => include_str!("../recipes/tor-browser.toml"),
         RecipeName::FirefoxEsr => include_str!("../recipes/firefox-esr.toml"),
     }
@@ -236,6 +261,18 @@ mod tests {
             assert_eq!(recipe.is_anonymous(), name != RecipeName::FirefoxEsr);
         }
         assert_eq!(embedded_suites().unwrap().len(), 2);
+    }
+
+    /// Over https, or by the name of an onion service, which authenticates it.
+    #[test]
+    fn every_address_of_a_recipe_is_authenticated() {
+        let projects = RecipeName::ALL.into_iter().filter_map(|name| Recipe::embedded(name).unwrap().tor_project);
+        for project in projects {
+            let holds = |url: &String| crate::fetch::Within::Origins(&project.origins).holds(url);
+            assert!([&project.index, &project.certificate].into_iter().chain(&project.releases).all(holds), "{project:?}");
+            assert!(project.origins.iter().all(|origin| origin.starts_with("https://") && origin.ends_with(".torproject.org")), "{project:?}");
+            assert!(project.onions.iter().all(|(origin, onion)| project.origins.contains(origin) && onion.ends_with(".onion") && onion.len() == 69), "{project:?}");
+        }
     }
 
     #[test]

@@ -194,23 +194,26 @@ fn observe(path: &Path, meta: &Metadata) -> io::Result<Listed> {
     }
 }
 
-/// Compares every byte of the unpacked root with the image's layers.
-pub(crate) fn compare(store: &Store, image: &Image, root: &Path, listing: &Path) -> Result<(), Error> {
+/// Compares every byte of the unpacked root with the image's layers; what the list of the root says counts for nothing here.
+pub(crate) fn compare(store: &Store, image: &Image, root: &Path) -> Result<(), Error> {
     let differs = |path: &Path| Error::Store { path: path.to_owned(), reason: "it differs from its image".to_owned() };
-    if !is_intact(root, listing) {
-        return Err(differs(root));
-    }
+    let mut listing = Listing::new();
     for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
         each_entry(&store.blob(*layer), *diff_id, &mut |entry| {
             let (path, listed) = describe(root, entry)?;
             let at = root.join(path.as_str());
-            if !matches!(listed, Listed::File { .. }) {
-                return Ok(());
+            if matches!(listed, Listed::File { .. }) {
+                let (mut expected, found) = (Vec::new(), fs::read(&at).map_err(Error::io("read", &at))?);
+                entry.read_to_end(&mut expected).map_err(Error::io("read", &at))?;
+                if expected != found {
+                    return Err(differs(&at));
+                }
             }
-            let (mut expected, found) = (Vec::new(), fs::read(&at).map_err(Error::io("read", &at))?);
-            entry.read_to_end(&mut expected).map_err(Error::io("read", &at))?;
-            if expected == found { Ok(()) } else { Err(differs(&at)) }
+            listing.insert(path.as_str().to_owned(), listed);
+            Ok(())
         })?;
     }
-    Ok(())
+    let mut seen = 0;
+    let is_same = same(root, "", &listing, &mut seen).map_err(Error::io("read", root))?;
+    if is_same && seen == listing.len() { Ok(()) } else { Err(differs(root)) }
 }

@@ -3,18 +3,22 @@
 //! ```text
 //! oci-layout index.json blobs/sha256/<hex>   the images
 //! rootfs/sha256-<hex>  rootfs/sha256-<hex>.json   an image unpacked, by manifest digest, and the list of what it holds
-//! layers/ locks/ state/   what earlier builds found out
+//! locks/ sboms/   what each image was made of
+//! layers/ state/   what earlier builds found out
 //! lock tmp/   one writer at a time (flock(2)), and what it has not finished
 //! ```
 //! Nothing is ever changed in place: every file and directory is written in `tmp/`, synced and renamed, so that a reader
 //! needs no lock and a writer may be killed at any time. What a dead writer left in `tmp/` goes when the next one starts.
 
 use crate::{
+    build::{LayerRecord, read_state},
     digest::Digest,
     error::Error,
     fetch::digest_file,
+    floor::Floor,
     image::Image,
-    names::{Arch, ImageName},
+    lock::Lock,
+    names::{Arch, Channel, ImageName, RecipeName},
     oci, rootfs,
 };
 use oci_spec::image::Descriptor;
@@ -24,6 +28,7 @@ use std::{
     io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Tells how far a build or an unpacking has come.
@@ -34,11 +39,13 @@ pub trait Progress {
     fn advance(&mut self, done: u64, total: Option<u64>);
 }
 
-/// An unpacked image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An unpacked image. As long as this or a copy of it exists, in any process, pruning leaves the directory alone.
+#[derive(Clone, Debug)]
 pub struct Rootfs {
     path: PathBuf,
     digest: Digest,
+    /// The listing, with a shared lock on it.
+    _used: Arc<File>,
 }
 
 impl Rootfs {
@@ -61,7 +68,7 @@ pub struct Store {
     root: PathBuf,
 }
 
-const DIRS: [&str; 7] = ["blobs", "blobs/sha256", "rootfs", "layers", "locks", "state", "tmp"];
+const DIRS: [&str; 8] = ["blobs", "blobs/sha256", "rootfs", "layers", "locks", "sboms", "state", "tmp"];
 
 impl Store {
     /// Opens the store in the directory `root`, and makes it where there is none.
@@ -96,13 +103,13 @@ impl Store {
         Ok(images)
     }
 
-    /// The image called `name`, if there is one.
+    /// The image called `name` for `arch`, if there is one.
     ///
     /// # Errors
     /// [`Error::Store`] when a document is damaged or missing.
-    pub fn image(&self, name: &ImageName) -> Result<Option<Image>, Error> {
+    pub fn image(&self, name: &ImageName, arch: Arch) -> Result<Option<Image>, Error> {
         let entries = self.entries()?;
-        let entry = entries.iter().find(|entry| ref_name(entry) == Some(name.as_str()));
+        let entry = entries.iter().find(|entry| is_called(entry, name, arch));
         entry.map(|entry| self.read_image(entry)).transpose()
     }
 
@@ -112,17 +119,23 @@ impl Store {
     /// # Errors
     /// [`Error::Store`] when a layer is damaged, [`Error::Io`] when it cannot be unpacked.
     pub fn rootfs(&self, image: &Image, progress: &mut dyn Progress) -> Result<Rootfs, Error> {
-        let unpacked = Rootfs { path: self.rootfs_path(image), digest: image.digest };
-        if rootfs::is_intact(&unpacked.path, &self.listing_path(image)) {
+        if let Some(unpacked) = self.unpacked(image) {
             return Ok(unpacked);
         }
         let writer = self.write()?;
-        if rootfs::is_intact(&unpacked.path, &self.listing_path(image)) {
-            return Ok(unpacked); // another process unpacked it while this one waited
+        if self.unpacked(image).is_none() {
+            progress.phase(&format!("unpacking {} {}", image.name, image.version));
+            writer.unpack(image, progress)?;
         }
-        progress.phase(&format!("unpacking {} {}", image.name, image.version));
-        writer.unpack(image, progress)?;
-        Ok(unpacked)
+        self.unpacked(image).ok_or(Error::Internal("an image just unpacked that is not intact"))
+    }
+
+    /// The image's directory where it is there and intact. The lock comes first, so that nobody removes what was found intact.
+    fn unpacked(&self, image: &Image) -> Option<Rootfs> {
+        let (path, listing) = (self.rootfs_path(image), self.listing_path(image));
+        let used = File::open(&listing).ok()?;
+        rustix::fs::flock(&used, FlockOperation::LockShared).ok()?;
+        rootfs::is_intact(&path, &listing).then(|| Rootfs { path, digest: image.digest, _used: Arc::new(used) })
     }
 
     /// Digests every byte of the image again: documents, layers, and the unpacked root where there is one.
@@ -139,23 +152,97 @@ impl Store {
             progress.advance(done, None);
         }
         let path = self.rootfs_path(image);
-        if path.exists() { rootfs::compare(self, image, &path, &self.listing_path(image)) } else { Ok(()) }
+        if path.exists() { rootfs::compare(self, image, &path) } else { Ok(()) }
     }
 
-    /// Removes what no image of the store uses; returns how many bytes that were.
+    /// Makes the image that another one replaced the current one again, and keeps that as the previous.
+    ///
+    /// # Errors
+    /// [`Error::NoPrevious`] where there is none, [`Error::Downgrade`] where it has an older browser than was ever installed.
+    pub fn roll_back(&self, recipe: RecipeName, arch: Arch) -> Result<Image, Error> {
+        let (name, writer) = (recipe.image(), self.write()?);
+        let image = self.image(&name.previous(), arch)?.ok_or_else(|| Error::NoPrevious { name: name.to_string() })?;
+        if image.signed.is_some() {
+            Floor::load(self, recipe, Channel::of(&image.version))?.check(&image.version, None)?;
+        }
+        let swap = |entry: Descriptor| match () {
+            () if is_called(&entry, &name, arch) => oci::renamed(entry, &name.previous()),
+            () if is_called(&entry, &name.previous(), arch) => oci::renamed(entry, &name),
+            () => entry,
+        };
+        let entries = self.entries()?.into_iter().map(swap).collect();
+        writer.replace(&self.path("index.json"), &oci::index(entries)?)?;
+        self.image(&name, arch)?.ok_or(Error::Internal("the image rolled back to is not there"))
+    }
+
+    /// Removes what no image of the store uses, and the unpacked roots of images that were replaced and that no box runs on;
+    /// from the download cache in `cache`, what no image was made of. Returns how many bytes that were.
     ///
     /// # Errors
     /// [`Error::Io`] when something cannot be removed.
-    pub fn prune(&self) -> Result<u64, Error> {
+    pub fn prune(&self, cache: &Path) -> Result<u64, Error> {
         let writer = self.write()?;
         let images = self.images()?;
+        let unused = self.unused_roots(&images)?;
         let mut freed = 0;
-        for (dir, keep) in [("blobs/sha256", blob_names(&images)), ("rootfs", rootfs_names(&images)), ("locks", lock_names(&images))] {
+        for Unused { listing, .. } in &unused {
+            let root = listing.with_extension("");
+            freed += tree_size(&root)? + remove(&root)? + remove(listing)?;
+        }
+        // A root without a listing counts as not there.
+        for root in list(&self.path("rootfs"))?.into_iter().filter(|path| path.is_dir() && !path.with_extension("json").exists()) {
+            freed += tree_size(&root)? + remove(&root)?;
+        }
+        for (dir, extension) in [("locks", ".toml"), ("sboms", ".json")] {
+            let keep: Vec<String> = images.iter().map(|image| format!("{}{extension}", image.digest.hex())).collect();
             freed += writer.remove_others(&self.path(dir), &keep)?;
         }
-        // Records of layers whose blobs are gone would only mislead.
-        freed += writer.remove_others(&self.path("layers"), &[])?;
-        Ok(freed)
+        freed += writer.remove_others(&self.path("blobs/sha256"), &blob_names(&images))?;
+        freed += writer.remove_others(&self.path("layers"), &self.layers_with_blobs()?)?;
+        if !cache.join("sha256").is_dir() {
+            return Ok(freed);
+        }
+        Ok(freed + writer.remove_others(&cache.join("sha256"), &self.cached_names(&images)?)?)
+    }
+
+    /// Roots that are no current image's, each with an exclusive lock that keeps new users away.
+    fn unused_roots(&self, images: &[Image]) -> Result<Vec<Unused>, Error> {
+        let current: Vec<PathBuf> = images.iter().filter(|image| !image.name.is_previous()).map(|image| self.listing_path(image)).collect();
+        let mut unused = Vec::new();
+        for listing in list(&self.path("rootfs"))?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json") && !current.contains(path)) {
+            let lock = File::open(&listing).map_err(Error::io("open", &listing))?;
+            if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                unused.push(Unused { listing, _lock: lock });
+            }
+        }
+        Ok(unused)
+    }
+
+    /// Names of the records of layers whose blobs are there: others would only mislead.
+    fn layers_with_blobs(&self) -> Result<Vec<String>, Error> {
+        let has_blob = |path: &PathBuf| read_state::<LayerRecord>(path).ok().flatten().is_some_and(|record| self.blob(record.written.digest).is_file());
+        let kept = list(&self.path("layers"))?.into_iter().filter(has_blob);
+        Ok(kept.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    /// Names, in a download cache, of what the images were made of.
+    fn cached_names(&self, images: &[Image]) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        for image in images {
+            if let Ok(recipe) = image.recipe.parse() {
+                names.extend(Lock::load(&self.lock_path(image), recipe, image.arch)?.digests().map(|digest| digest.hex()));
+            }
+        }
+        Ok(names)
+    }
+
+    /// The image's bill of materials (CycloneDX 1.5, JSON).
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read.
+    pub fn sbom(&self, image: &Image) -> Result<Vec<u8>, Error> {
+        let path = self.path("sboms").join(format!("{}.json", image.digest.hex()));
+        fs::read(&path).map_err(Error::io("read", path))
     }
 
     /// The lock of the packages that the image was built from, where this store built it.
@@ -189,6 +276,11 @@ impl Store {
         if got == digest { Ok(path) } else { Err(Error::Store { path, reason: format!("its digest is {got}") }) }
     }
 
+    /// Whether every layer of the image is there; what is in them is checked when they are used.
+    pub(crate) fn is_whole(&self, image: &Image) -> bool {
+        image.layers.iter().all(|layer| self.blob(*layer).is_file())
+    }
+
     fn rootfs_path(&self, image: &Image) -> PathBuf {
         self.path("rootfs").join(format!("sha256-{}", image.digest.hex()))
     }
@@ -219,10 +311,10 @@ impl Store {
         if got == digest { Ok((path, bytes)) } else { Err(Error::Checksum { what: path.display().to_string(), expected: digest, got }) }
     }
 
-    /// A directory with files that are not a store's is not made into one.
+    /// A directory with files that are not a store's is not made into one. Another process may be making it into one just now.
     fn refuse_foreign(&self) -> Result<(), Error> {
         let mut names = fs::read_dir(&self.root).map_err(Error::io("list", &self.root))?;
-        let own = |name: &str| name == "lock" || name == "index.json" || DIRS.contains(&name);
+        let own = |name: &str| ["lock", "index.json", "oci-layout"].contains(&name) || DIRS.contains(&name);
         let foreign = names.find_map(|entry| entry.ok().filter(|entry| !entry.file_name().to_str().is_some_and(own)));
         match foreign {
             Some(entry) => Err(Error::Store { path: entry.path(), reason: "this is no file of an image store".to_owned() }),
@@ -240,20 +332,45 @@ impl Store {
     }
 }
 
-fn ref_name(entry: &Descriptor) -> Option<&str> {
-    entry.annotations().as_ref()?.get(oci::REF_NAME).map(String::as_str)
+fn is_called(entry: &Descriptor, name: &ImageName, arch: Arch) -> bool {
+    let called = entry.annotations().as_ref().and_then(|all| all.get(oci::REF_NAME));
+    let made_for = entry.platform().as_ref().map(|platform| platform.architecture().to_string());
+    called.is_some_and(|called| called == name.as_str()) && made_for.is_some_and(|made_for| made_for == arch.as_str())
 }
 
 fn blob_names(images: &[Image]) -> Vec<String> {
     images.iter().flat_map(|image| image.layers.iter().chain([&image.digest, &image.config]).map(Digest::hex)).collect()
 }
 
-fn rootfs_names(images: &[Image]) -> Vec<String> {
-    images.iter().flat_map(|image| [format!("sha256-{}", image.digest.hex()), format!("sha256-{}.json", image.digest.hex())]).collect()
+/// A root that nobody uses, as long as this exists.
+struct Unused {
+    listing: PathBuf,
+    _lock: File,
 }
 
-fn lock_names(images: &[Image]) -> Vec<String> {
-    images.iter().map(|image| format!("{}.toml", image.digest.hex())).collect()
+fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
+    entries.map(|entry| Ok(entry.map_err(Error::io("list", dir))?.path())).collect()
+}
+
+/// Bytes of all files below a directory, which may not be there.
+fn tree_size(dir: &Path) -> Result<u64, Error> {
+    if !dir.is_dir() {
+        return Ok(0);
+    }
+    let size = |path: &PathBuf| {
+        let meta = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
+        if meta.is_dir() { tree_size(path) } else { Ok(meta.len()) }
+    };
+    list(dir)?.iter().map(size).sum()
+}
+
+/// Removes a file or a directory, which may not be there; returns the bytes of a file.
+fn remove(path: &Path) -> Result<u64, Error> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(0) };
+    let removed = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.map_err(Error::io("remove", path))?;
+    Ok(if meta.is_file() { meta.len() } else { 0 })
 }
 
 /// The right to change a store, until it is dropped.
@@ -308,9 +425,14 @@ impl Writer<'_> {
 
     /// Makes `manifest` the image called `name`.
     pub(crate) fn put_image(&self, name: &ImageName, arch: Arch, input: Digest, manifest: &[u8]) -> Result<(), Error> {
+        let entry = oci::index_entry(name, arch, input, manifest)?;
         let mut entries = self.store.entries()?;
-        entries.retain(|entry| ref_name(entry) != Some(name.as_str()));
-        entries.push(oci::index_entry(name, arch, input, manifest)?);
+        if let Some(replaced) = entries.iter().find(|old| is_called(old, name, arch) && old.digest() != entry.digest()).cloned() {
+            entries.retain(|old| !is_called(old, &name.previous(), arch));
+            entries.push(oci::renamed(replaced, &name.previous()));
+        }
+        entries.retain(|old| !is_called(old, name, arch));
+        entries.push(entry);
         self.replace(&self.store.path("index.json"), &oci::index(entries)?)
     }
 
@@ -335,11 +457,7 @@ impl Writer<'_> {
             if entry.file_name().to_str().is_some_and(|name| keep.iter().any(|kept| kept == name)) {
                 continue;
             }
-            let path = entry.path();
-            let meta = fs::symlink_metadata(&path).map_err(Error::io("read", &path))?;
-            freed += if meta.is_file() { meta.len() } else { 0 };
-            let removed = if meta.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(Error::io("remove", &path))?;
+            freed += remove(&entry.path())?;
         }
         Ok(freed)
     }

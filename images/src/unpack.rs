@@ -2,6 +2,7 @@
 //!
 //! An archive that unpacks to more than its bound ends in an error, whatever it claims about itself.
 
+use crate::xz::Blocks;
 use std::io::{self, Read};
 
 /// A reader of `data`, whose compression is told by `extension` (with its dot, empty for none); none for an unknown one.
@@ -12,6 +13,15 @@ pub(crate) fn decompress<'d>(extension: &str, data: impl Read + 'd) -> Option<Bo
         ".gz" => Some(Box::new(flate2::read::MultiGzDecoder::new(data))),
         _ => None,
     }
+}
+
+/// The same for data that is in memory, of which at most `limit` bytes come out. `.xz` has to be one stream.
+pub(crate) fn decompress_bytes<'d>(extension: &str, data: &'d [u8], limit: u64) -> io::Result<Option<Box<dyn Read + 'd>>> {
+    if extension == ".xz" {
+        let blocks = Blocks::of(data).ok_or_else(|| io::Error::other("it is not one xz stream"))?;
+        return Ok(Some(Box::new(blocks.unpack(limit)?)));
+    }
+    Ok(decompress(extension, data).map(|reader| Box::new(Bounded::new(reader, limit)) as Box<dyn Read + 'd>))
 }
 
 /// Passes on at most a number of bytes; more is an error.

@@ -13,7 +13,7 @@ use std::{
     process::Command,
 };
 use support::{Bench, Quiet, Signatory, gzip, now, skip, tar_of};
-use torbox_images::{Arch, BuildRequest, Error, Image, Mirrors, Programs, Recipe, RecipeName, ReleaseFiles, Rootfs, Store, Trust, build, build_from};
+use torbox_images::{Arch, BuildRequest, Channel, Error, Image, Indexes, Mirrors, Programs, Recipe, RecipeName, ReleaseFiles, Rootfs, Store, Trust, build, build_from};
 
 /// The image of `recipe`, unpacked; none where this was not asked for.
 fn real(recipe: RecipeName) -> Option<(Image, Rootfs)> {
@@ -24,12 +24,17 @@ fn real(recipe: RecipeName) -> Option<(Image, Rootfs)> {
     let store = Store::open(&dir.join("store")).unwrap();
     let program = dir.join(format!("program-{recipe}"));
     fs::write(&program, "program").unwrap();
-    let programs = Programs { init: program.clone(), gate: program };
-    let request = BuildRequest { recipe, mirrors: Mirrors::Apt("/etc/apt".into()), cache: dir.join("cache"), release: None, programs, arch: Arch::Amd64, locked: None };
+    let programs = Programs { init: program.clone(), gate: program.clone(), display: program };
+    let request = request(recipe, dir.join("cache"), programs);
     let image = build(&store, &request, &mut Quiet).unwrap();
     assert_eq!(build(&store, &request, &mut Quiet).unwrap(), image);
     let root = store.rootfs(&image, &mut Quiet).unwrap();
     Some((image, root))
+}
+
+fn request(recipe: RecipeName, cache: PathBuf, programs: Programs) -> BuildRequest {
+    let mirrors = Mirrors::Apt("/etc/apt".into());
+    BuildRequest { recipe, mirrors, cache, channel: Channel::Release, release: None, key: None, accept_old: None, via: None, programs, arch: Arch::Amd64, locked: None, indexes: Indexes::default() }
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -64,10 +69,21 @@ fn linked(root: &Path, program: &str) -> String {
 #[test]
 fn root_the_tor_image_is_whole_and_small() {
     let Some((image, root)) = real(RecipeName::Tor) else { return };
-    check_contents(root.path(), &["usr/bin/tor", "usr/libexec/torbox/gate", "usr/libexec/torbox/init"]);
+    check_contents(root.path(), &["usr/bin/tor", "usr/libexec/torbox/display", "usr/libexec/torbox/gate", "usr/libexec/torbox/init"]);
     let output = Command::new("chroot").arg(root.path()).args(["/usr/bin/tor", "--version"]).env_clear().env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("Tor version 0.4."));
     assert!(!linked(root.path(), "/usr/bin/tor").contains("not found"));
+    assert!(image.compressed_size < 25_000_000 && image.anonymous, "{image:?}");
+}
+
+#[test]
+fn root_the_tor_image_with_transports_has_one_program_more() {
+    let Some((image, root)) = real(RecipeName::TorTransports) else { return };
+    check_contents(root.path(), &["usr/bin/obfs4proxy", "usr/bin/tor", "usr/libexec/torbox/display", "usr/libexec/torbox/gate", "usr/libexec/torbox/init"]);
+    for program in Recipe::embedded(RecipeName::TorTransports).unwrap().transports.values() {
+        let output = Command::new("chroot").arg(root.path()).args([program, "--version"]).env_clear().env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("obfs4proxy-"), "{output:?}");
+    }
     assert!(image.compressed_size < 25_000_000 && image.anonymous, "{image:?}");
 }
 
@@ -106,8 +122,8 @@ fn root_the_tor_browser_recipe_makes_a_whole_image_of_a_release() {
         fs::write(&signature, key.detached(&archive, now())).unwrap();
         let programs = bench.request("http://127.0.0.1:9").programs;
         let cache = PathBuf::from(std::env::var_os("TORBOX_TEST_REAL").unwrap()).join("cache");
-        let release = Some(ReleaseFiles { tarball, signature, key: None });
-        let request = BuildRequest { recipe: recipe.name, mirrors: Mirrors::Apt("/etc/apt".into()), cache, release, programs, arch: Arch::Amd64, locked: None };
+        let release = Some(ReleaseFiles { tarball, signature });
+        let request = BuildRequest { release, ..request(recipe.name, cache, programs) };
         build_from(&bench.store(), &recipe, &trust, chrono::Utc::now(), &request, &mut Quiet)
     };
     let image = make(&["libmozgtk.so"]).unwrap();

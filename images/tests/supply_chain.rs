@@ -51,7 +51,7 @@ fn g10_an_index_signed_by_an_expired_key_is_refused() {
     let past = now() - Duration::from_secs(3 * 86400);
     let text = "Codename: test\nDate: Sat, 21 Nov 2026 00:53:03 UTC\nSHA256:\n";
     repository.server.put(IN_RELEASE, repository.key.clearsign_at(text, past));
-    refused(&bench, &repository, |error| matches!(error, Error::Signature { .. }));
+    refused(&bench, &repository, |error| matches!(error, Error::DeadKey { .. }));
 }
 
 #[test]
@@ -118,6 +118,17 @@ fn g10_an_altered_index_of_packages_is_refused() {
     refused(&bench, &repository, |error| matches!(error, Error::Checksum { .. } | Error::Fetch { .. }));
 }
 
+/// Signed all the same: two files under one name and version would make the choice depend on their order.
+#[test]
+fn g10_conflicting_stanzas_are_refused() {
+    let (bench, repository) = (Bench::new(), Repository::new());
+    repository.publish_packages(&[("server", "1", ""), ("lib", "2", "")]);
+    bench.build(&repository).unwrap();
+    let fresh = Bench::new();
+    repository.publish_packages_as(&[("server", "1", "", "usr/bin/server"), ("lib", "2", "", "usr/share/lib/a"), ("server", "1", "", "usr/bin/other")]);
+    refused(&fresh, &repository, |error| matches!(error, Error::Package { package, reason } if package == "server" && reason.contains("two different files")));
+}
+
 #[test]
 fn g10_an_unreachable_mirror_is_an_error_with_a_hint_and_the_next_is_tried() {
     let (bench, repository) = (Bench::new(), Repository::new());
@@ -139,8 +150,6 @@ fn g10_an_interrupted_download_is_continued() {
     let path = "debian/pool/lib.deb";
     let Answer::Whole(bytes) = repository.server.files.lock().unwrap()[path].clone() else { panic!() };
     repository.server.files.lock().unwrap().insert(path.into(), Answer::CutAt(1000, bytes));
-    bench.build(&repository).unwrap_err();
-    repository.server.taken();
     bench.build(&repository).unwrap();
     assert!(repository.server.taken().contains(&format!("{path} from 1000")));
 }
@@ -161,8 +170,7 @@ impl BrowserCase {
     }
 
     fn build(&self, files: Option<ReleaseFiles>) -> Result<torbox_images::Image, Error> {
-        let index = format!("{}/index.json", self.repository.server.url);
-        self.bench.build_browser(&self.repository, &browser_recipe(&self.key.fingerprint(), &index), &self.trust, files)
+        self.bench.build_browser(&self.repository, &browser_recipe(&self.key.fingerprint()), &self.trust, files)
     }
 
     fn signed(&self, archive: &[u8]) -> ReleaseFiles {
@@ -179,7 +187,7 @@ fn g10_a_signed_release_is_taken_and_an_older_one_never_replaces_it() {
     assert_eq!(newer.version, "15.0.24");
     let error = case.build(Some(case.signed(&browser_archive("15.0.9", &[])))).unwrap_err();
     assert!(matches!(&error, Error::Downgrade { offered, installed, .. } if (offered.as_str(), installed.as_str()) == ("15.0.9", "15.0.24")), "{error:?}");
-    assert_eq!(case.bench.store().image(&newer.name).unwrap().unwrap().version, "15.0.24");
+    assert_eq!(case.bench.store().image(&newer.name, torbox_images::Arch::Amd64).unwrap().unwrap().version, "15.0.24");
 }
 
 #[test]
@@ -204,21 +212,6 @@ fn g10_a_release_with_a_wrong_signature_is_refused() {
     case.build(Some(case.signed(&archive))).unwrap();
 }
 
-#[test]
-fn g10_a_given_certificate_must_have_the_pinned_primary() {
-    let case = BrowserCase::new();
-    let archive = browser_archive("15.0", &[]);
-    let key_file = case.bench.dir.join("key.asc");
-    let with_key = |signer: &Signatory, cert: &Signatory| {
-        fs::write(&key_file, cert.public()).unwrap();
-        case.build(Some(ReleaseFiles { key: Some(key_file.clone()), ..case.bench.release(&archive, &signer.detached(&archive, now())) }))
-    };
-    let other = Signatory::new(None);
-    let error = with_key(&other, &other).unwrap_err();
-    assert!(matches!(&error, Error::Certificate { reason, .. } if reason.contains(&other.fingerprint())), "{error:?}");
-    with_key(&case.key, &case.key).unwrap();
-}
-
 /// The real sums file of 15.0.24 is signed by a subkey that the certificate torbox carries does not hold.
 #[test]
 fn g10_a_newer_signing_subkey_is_a_clear_error() {
@@ -227,8 +220,8 @@ fn g10_a_newer_signing_subkey_is_a_clear_error() {
     trust.suites = repository.trust().suites;
     trust.certificates.extend(repository.trust().certificates);
     let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/15.0.24-sha256sums-signed-build.txt");
-    let files = ReleaseFiles { signature: data.with_extension("txt.asc"), tarball: data, key: None };
-    let recipe = browser_recipe("EF6E286DDA85EA2A4BA7DE684E2C6E8793298290", "http://127.0.0.1:9/");
+    let files = ReleaseFiles { signature: data.with_extension("txt.asc"), tarball: data };
+    let recipe = browser_recipe("EF6E286DDA85EA2A4BA7DE684E2C6E8793298290");
     let error = bench.build_browser(&repository, &recipe, &trust, Some(files)).unwrap_err();
     assert!(matches!(&error, Error::UnknownKey { key, .. } if key == "022DA248432D2A0E0F54E65E316C1FACD62D07D9"), "{error:?}");
     assert!(error.hint().unwrap().contains("--key FILE"));
@@ -238,7 +231,7 @@ fn g10_a_newer_signing_subkey_is_a_clear_error() {
 fn g10_a_signed_archive_is_still_read_strictly() {
     let case = BrowserCase::new();
     let cases: [(&str, Vec<u8>); 5] = [
-        ("is not below tor-browser/", browser_archive("15.0", &[("etc/passwd", 0o644, b"x")])),
+        ("is in no place", browser_archive("15.0", &[("etc/passwd", 0o644, b"x")])),
         ("is setuid", browser_archive("15.0", &[("tor-browser/Browser/su", 0o4755, b"x")])),
         ("is there twice", browser_archive("15.0", &[("tor-browser/Browser/firefox.real", 0o755, b"x")])),
         ("does not hold", xz(&tar_of(&[("tor-browser/Browser/tbb_version.json", 0o644, b"{\"version\":\"15.0\"}")]))),
@@ -252,18 +245,6 @@ fn g10_a_signed_archive_is_still_read_strictly() {
 }
 
 #[test]
-fn g10_without_files_the_release_index_is_asked_and_what_to_do_is_said() {
-    let case = BrowserCase::new();
-    let index = |json: &str| case.repository.server.put("index.json", json.into());
-    let error = case.build(None).unwrap_err();
-    assert!(matches!(&error, Error::Fetch { url, .. } if url.ends_with("/index.json")), "{error:?}");
-    index(r#"{"version":"15.0","binary":"https://elsewhere.example/b","sig":"https://dist.example/b.asc"}"#);
-    assert!(matches!(case.build(None).unwrap_err(), Error::ReleaseIndex { .. }));
-    let hosts = Error::Fetch { url: "https://aus1.torproject.org/x".into(), source: std::sync::Arc::new(ureq::Error::HostNotFound) };
-    assert!(hosts.hint().unwrap().contains("--tarball FILE --signature FILE"));
-}
-
-#[test]
 fn g10_a_lock_pins_what_is_built() {
     let (bench, repository) = (Bench::new(), Repository::new());
     let image = bench.build(&repository).unwrap();
@@ -271,7 +252,7 @@ fn g10_a_lock_pins_what_is_built() {
     fs::copy(bench.store().lock_path(&image), &lock).unwrap();
     assert!(fs::read_to_string(&lock).unwrap().contains(&sha256(&fs::read(bench.dir.join("cache/sha256").join(cached_server(&repository))).unwrap())));
     let fresh = Bench::new();
-    let locked = torbox_images::BuildRequest { locked: Some(lock), ..fresh.request(&repository.server.url) };
+    let locked = torbox_images::BuildRequest { locked: Some(lock.into()), ..fresh.request(&repository.server.url) };
     assert_eq!(fresh.build_with(&repository.trust(), &locked).unwrap().digest, image.digest);
     repository.publish("1.0-2");
     assert_ne!(bench.build(&repository).unwrap().digest, image.digest);

@@ -7,7 +7,7 @@ use crate::{
     },
     digest::{Digest, Fingerprint},
     error::Error,
-    fetch::{Fetcher, Wanted},
+    fetch::{Fetcher, Size, Wanted, Within},
     mirror::Mirror,
     names::Arch,
     recipe::{Archive, Suite},
@@ -15,7 +15,12 @@ use crate::{
     unpack,
 };
 use chrono::{DateTime, Utc};
-use std::{collections::BTreeMap, io::Read};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::Read,
+    sync::{Arc, Mutex},
+};
 
 const RELEASE_LIMIT: u64 = 8 << 20;
 const INDEX_LIMIT: u64 = 512 << 20;
@@ -48,7 +53,7 @@ impl Client<'_> {
         let keyring = trust.keyring(&suite.keys)?;
         let mut first = None;
         for url in self.urls(suite.archive, &format!("dists/{}/InRelease", suite.codename)) {
-            let attempt = self.fetcher.small(&url, RELEASE_LIMIT).and_then(|signed| {
+            let attempt = self.fetcher.small(std::slice::from_ref(&url), Within::Anywhere, RELEASE_LIMIT).and_then(|signed| {
                 let text = keyring.verify_inline(&url, &signed, now)?;
                 let text = String::from_utf8(text).map_err(|_| Error::Release { suite: suite.codename.clone(), reason: "it is not text".to_owned() })?;
                 let release = Release::parse(&suite.codename, &text)?;
@@ -78,21 +83,49 @@ impl Client<'_> {
             let by_hash = format!("dists/{}/{dir}/by-hash/SHA256/{}", suite.codename, sha256.hex());
             let by_name = format!("dists/{}/{path}", suite.codename);
             let urls = [by_hash, by_name].iter().flat_map(|path| self.urls(suite.archive, path)).collect();
-            let compressed = self.fetcher.bytes(&Wanted { what: format!("{} {path}", suite.codename), urls, sha256, size })?;
+            let compressed = self.fetcher.bytes(&Wanted { what: format!("{} {path}", suite.codename), urls, within: Within::Anywhere, sha256, size: Size::Exactly(size) })?;
             packages.extend(index::parse(suite.archive, &decompress(&suite.codename, &compressed)?)?);
         }
         Ok(packages)
     }
 
     /// What to fetch for `package`.
-    pub(crate) fn wanted(&self, package: &PackageFile) -> Wanted {
+    pub(crate) fn wanted(&self, package: &PackageFile) -> Wanted<'static> {
         let what = format!("package {} {}", package.name, package.version);
-        Wanted { what, urls: self.urls(package.archive, &package.path), sha256: package.sha256, size: package.size }
+        Wanted { what, urls: self.urls(package.archive, &package.path), within: Within::Anywhere, sha256: package.sha256, size: Size::Exactly(package.size) }
     }
 
     fn urls(&self, archive: Archive, path: &str) -> Vec<String> {
         let mirrors = self.mirrors.iter().filter(|mirror| mirror.archive() == archive);
         mirrors.map(|mirror| format!("{}/{path}", mirror.url())).collect()
+    }
+}
+
+/// What the suites' indexes say: read once for all builds that share this.
+#[derive(Clone, Default)]
+pub struct Indexes(Arc<Mutex<Option<LastRead>>>);
+
+/// The digest of the indexes, and their packages.
+type LastRead = (Digest, Arc<Vec<Package>>);
+
+impl Indexes {
+    /// The packages of the indexes with the digest `of`: those that were read last, or what `read` returns.
+    pub(crate) fn packages(&self, of: Digest, read: impl FnOnce() -> Result<Vec<Package>, Error>) -> Result<Arc<Vec<Package>>, Error> {
+        let mut last = self.0.lock().map_err(|_| Error::Internal("a thread ended early"))?;
+        match &*last {
+            Some((digest, packages)) if *digest == of => Ok(Arc::clone(packages)),
+            _ => {
+                let packages = Arc::new(read()?);
+                *last = Some((of, Arc::clone(&packages)));
+                Ok(packages)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Indexes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Indexes")
     }
 }
 
@@ -111,8 +144,8 @@ fn refuse_rollback(suite: &str, release: &Release, seen: &Seen) -> Result<(), Er
 
 fn decompress(suite: &str, compressed: &[u8]) -> Result<String, Error> {
     let wrong = |e: std::io::Error| Error::Release { suite: suite.to_owned(), reason: format!("its index cannot be unpacked: {e}") };
-    let reader = unpack::decompress(".xz", compressed).ok_or(Error::Internal("xz is known"))?;
+    let mut reader = unpack::decompress_bytes(".xz", compressed, INDEX_LIMIT).map_err(wrong)?.ok_or(Error::Internal("xz is known"))?;
     let mut text = String::new();
-    unpack::Bounded::new(reader, INDEX_LIMIT).read_to_string(&mut text).map_err(wrong)?;
+    reader.read_to_string(&mut text).map_err(wrong)?;
     Ok(text)
 }

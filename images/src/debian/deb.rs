@@ -23,14 +23,19 @@ pub(crate) struct PackageEntry {
 
 /// The files, symlinks and directories of the package whose file is `deb`, for which `keep` says so; hard links become copies.
 pub(crate) fn entries(package: &str, deb: &[u8], keep: &dyn Fn(&TreePath) -> bool) -> Result<Vec<PackageEntry>, Error> {
+    entries_within(package, deb, keep, LIMIT)
+}
+
+/// The same for a package that unpacks to at most `limit` bytes.
+pub(crate) fn entries_within(package: &str, deb: &[u8], keep: &dyn Fn(&TreePath) -> bool, limit: u64) -> Result<Vec<PackageEntry>, Error> {
     let wrong = |reason: String| Error::Package { package: package.to_owned(), reason };
     let (name, data) = data_member(deb).map_err(|reason| wrong(reason.to_owned()))?;
-    let reader = unpack::decompress(name.strip_prefix("data.tar").unwrap_or_default(), data).ok_or_else(|| wrong(format!("its {name} has an unknown compression")))?;
-    read_tar(reader, keep).map_err(wrong)
+    let reader = unpack::decompress_bytes(name.strip_prefix("data.tar").unwrap_or_default(), data, limit).map_err(|e| wrong(e.to_string()))?;
+    read_tar(reader.ok_or_else(|| wrong(format!("its {name} has an unknown compression")))?, keep).map_err(wrong)
 }
 
 fn read_tar(reader: impl Read, keep: &dyn Fn(&TreePath) -> bool) -> Result<Vec<PackageEntry>, String> {
-    let mut archive = tar::Archive::new(unpack::Bounded::new(reader, LIMIT));
+    let mut archive = tar::Archive::new(reader);
     let mut found: Vec<PackageEntry> = Vec::new();
     for entry in archive.entries().map_err(|e| e.to_string())? {
         let mut entry = entry.map_err(|e| e.to_string())?;
@@ -160,6 +165,25 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].path.as_str(), found[0].mtime), ("usr/bin/su", 7));
         assert_eq!(found[0].node, Node::File { mode: Mode::Executable, data: Arc::from(*b"") });
+    }
+
+    #[test]
+    fn a_package_that_unpacks_to_more_than_it_may_is_refused() {
+        use std::io::Write;
+        let mut header = tar::Header::new_gnu();
+        header.set_path("./a").unwrap();
+        header.set_size(1 << 20);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append(&header, std::io::repeat(0).take(1 << 20)).unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&builder.into_inner().unwrap()).unwrap();
+        let deb = ar(&[("debian-binary", b"2.0\n"), ("control.tar", b"x"), ("data.tar.gz", &gzip.finish().unwrap())]);
+        assert!(deb.len() < 4096);
+        entries_within("p", &deb, &|_| true, 2 << 20).unwrap();
+        let error = entries_within("p", &deb, &|_| true, 1 << 19).map(drop).unwrap_err().to_string();
+        assert!(error.contains("more than it may"), "{error}");
     }
 
     #[test]

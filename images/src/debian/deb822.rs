@@ -8,6 +8,11 @@
 pub(crate) struct Stanza<'t>(Vec<(&'t str, &'t str)>);
 
 impl<'t> Stanza<'t> {
+    /// Names and values.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'t str, &'t str)> + '_ {
+        self.0.iter().copied()
+    }
+
     /// The value of `name`, continuation lines included, without outer white space. Names ignore case.
     pub(crate) fn get(&self, name: &str) -> Option<&'t str> {
         self.0.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)

@@ -27,6 +27,13 @@ pub(crate) struct PackageFile {
     pub(crate) sha256: Digest,
 }
 
+impl PackageFile {
+    /// The package's name among all packages' (package URL), from which its source is found.
+    pub(crate) fn source(&self) -> String {
+        format!("pkg:deb/debian/{}@{}", self.name, self.version)
+    }
+}
+
 /// One package of an index.
 #[derive(Debug)]
 pub(crate) struct Package {

@@ -23,11 +23,15 @@ pub(crate) struct Candidates<'p> {
 }
 
 impl<'p> Candidates<'p> {
-    /// The newest version of every name in `packages`; of equal versions the first.
-    pub(crate) fn new(packages: &'p [Package]) -> Self {
+    /// The newest version of every name in `packages`. Of equal versions it is the first, and they must be the same file.
+    pub(crate) fn new(packages: &'p [Package]) -> Result<Self, Error> {
         let mut by_name: HashMap<&str, &Package> = HashMap::new();
         for package in packages {
             let best = by_name.entry(&package.file.name).or_insert(package);
+            if package.file.version == best.file.version && package.file.sha256 != best.file.sha256 {
+                let reason = format!("version {} is listed as two different files", package.file.version);
+                return Err(Error::Package { package: package.file.name.clone(), reason });
+            }
             if package.file.version > best.file.version {
                 *best = package;
             }
@@ -41,7 +45,7 @@ impl<'p> Candidates<'p> {
                 provided.entry(&relation.name).or_default().push((*package, version));
             }
         }
-        Self { by_name, provided }
+        Ok(Self { by_name, provided })
     }
 
     /// The newest version of the package called `name`.
@@ -144,7 +148,7 @@ mod tests {
         };
         let packages = index::parse(Archive::Debian, &packages.iter().map(stanza).collect::<String>()).unwrap();
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let chosen = resolve(&Candidates::new(&packages), &owned(roots), &owned(exclude))?;
+        let chosen = resolve(&Candidates::new(&packages).unwrap(), &owned(roots), &owned(exclude))?;
         Ok(chosen.iter().map(|package| format!("{}={}", package.file.name, package.file.version)).collect::<Vec<_>>().join(" "))
     }
 

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Directories that every image has, because something is mounted there on a read-only root.
 const MOUNT_POINTS: [&str; 7] = ["dev", "home/user", "proc", "run", "sys", "tmp", "var/tmp"];
+/// Where an engine mounts the volume with tor's state: a new volume takes over the mode of the directory below it.
+const STATE: &str = "run/torbox/state";
 /// The one machine-id of every box: it says nothing.
 const MACHINE_ID: &str = "746f72626f78746f72626f78746f7262\n";
 
@@ -25,6 +27,7 @@ pub(crate) fn add(generated: &[Generated], arch: Arch, packages: &Tree, tree: &m
         let node = if dir.ends_with("tmp") { Node::SharedDir } else { Node::Dir };
         tree.insert(path(dir)?, node, mtime);
     }
+    tree.insert(path(STATE)?, Node::SharedDir, mtime);
     for one in generated {
         for (name, node) in files(*one, arch, packages)? {
             if tree.insert(path(&name)?, node, mtime).is_some() {

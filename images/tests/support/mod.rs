@@ -2,16 +2,13 @@
 //!
 //! Keys are made for one test and live in memory. Nothing here reaches beyond loopback.
 
+pub mod keys;
+pub mod project;
+pub mod socks;
+
+pub use keys::Signatory;
+
 use chrono::{DateTime, Utc};
-use sequoia_openpgp::{
-    Cert,
-    cert::CertBuilder,
-    policy::StandardPolicy,
-    serialize::{
-        MarshalInto,
-        stream::{Message, Signer},
-    },
-};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
@@ -21,9 +18,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
-use torbox_images::{Arch, BuildRequest, Error, Image, Mirror, Mirrors, Programs, Progress, Recipe, RecipeName, ReleaseFiles, Store, Suite, Trust, build_from};
+use torbox_images::{Arch, BuildRequest, Channel, Error, Image, Indexes, Mirror, Mirrors, Programs, Progress, Recipe, RecipeName, ReleaseFiles, Store, Suite, Trust, build_from};
 
 pub const NOW: &str = "2026-11-23T12:00:00Z";
 
@@ -45,6 +42,8 @@ pub enum Answer {
     Whole(Vec<u8>),
     /// Announces everything, sends this much of it, and hangs up; continues when asked to.
     CutAt(usize, Vec<u8>),
+    /// Sends the client to another address.
+    SendOn(String),
 }
 
 type Files = Arc<Mutex<BTreeMap<String, Answer>>>;
@@ -101,60 +100,13 @@ fn answer(mut connection: TcpStream, files: &Files, log: &Mutex<Vec<String>>) ->
     let found = files.lock().unwrap().get(&path).cloned();
     let (bytes, cut) = match found {
         None => return connection.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        Some(Answer::SendOn(to)) => return write!(connection, "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
         Some(Answer::Whole(bytes)) => (bytes.clone(), bytes.len()),
         Some(Answer::CutAt(cut, bytes)) => (bytes, if from > 0 { usize::MAX } else { cut }),
     };
     let status = if from > 0 { format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", bytes.len() - 1, bytes.len()) } else { "200 OK".to_owned() };
     write!(connection, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len() - from)?;
     connection.write_all(&bytes[from..bytes.len().min(cut.max(from))])
-}
-
-/// A key that signs.
-#[derive(Clone)]
-pub struct Signatory(pub Cert);
-
-impl Signatory {
-    /// Made long ago; valid for ever, or for so many days.
-    pub fn new(valid_days: Option<u64>) -> Self {
-        let made = SystemTime::from(now()) - Duration::from_secs(400 * 86400);
-        let builder = CertBuilder::new().set_creation_time(made).add_userid("a test").add_signing_subkey();
-        let (cert, _) = builder.set_validity_period(valid_days.map(|days| Duration::from_secs(days * 86400))).generate().unwrap();
-        Self(cert)
-    }
-
-    pub fn fingerprint(&self) -> String {
-        format!("{:X}", self.0.fingerprint())
-    }
-
-    pub fn public(&self) -> Vec<u8> {
-        self.0.clone().strip_secret_key_material().armored().to_vec().unwrap()
-    }
-
-    fn signer<'m>(&self, out: &'m mut Vec<u8>, at: SystemTime) -> Signer<'m> {
-        let policy = StandardPolicy::new();
-        let key = self.0.keys().with_policy(&policy, at).for_signing().secret().next().unwrap().key().clone();
-        Signer::new(Message::new(out), key.into_keypair().unwrap()).unwrap().creation_time(at)
-    }
-
-    pub fn clearsign(&self, text: &str) -> Vec<u8> {
-        self.clearsign_at(text, now())
-    }
-
-    pub fn clearsign_at(&self, text: &str, at: DateTime<Utc>) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut signer = self.signer(&mut out, at.into()).cleartext().build().unwrap();
-        signer.write_all(text.as_bytes()).unwrap();
-        signer.finalize().unwrap();
-        out
-    }
-
-    pub fn detached(&self, data: &[u8], at: DateTime<Utc>) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut signer = self.signer(&mut out, at.into()).detached().build().unwrap();
-        signer.write_all(data).unwrap();
-        signer.finalize().unwrap();
-        out
-    }
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
@@ -186,7 +138,7 @@ pub fn xz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn deb_of(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
+pub fn deb_of(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let data = gzip(&tar_of(files));
     let mut out = b"!<arch>\n".to_vec();
     for (name, content) in [("debian-binary", b"2.0\n".as_slice()), ("control.tar.gz", &gzip(&[])), ("data.tar.gz", &data)] {
@@ -246,11 +198,18 @@ impl Repository {
 
     /// Puts packages on the server that hold one file each: name, version, further fields.
     pub fn publish_packages(&self, list: &[(&str, &str, &str)]) {
+        let files: Vec<String> = list.iter().map(|(name, ..)| format!("usr/share/lib/{name}")).collect();
+        let list: Vec<_> = list.iter().zip(&files).map(|((name, version, fields), file)| (*name, *version, *fields, file.as_str())).collect();
+        self.publish_packages_as(&list);
+    }
+
+    /// The same with the path of the file.
+    pub fn publish_packages_as(&self, list: &[(&str, &str, &str, &str)]) {
         let mut packages = String::new();
-        for (name, version, fields) in list {
-            let file = format!("./usr/share/lib/{name}");
+        for (name, version, fields, file) in list {
+            let file = format!("./{file}");
             let deb = deb_of(&[(file.as_str(), 0o644, version.as_bytes()), ("./usr/bin/server", 0o755, b"server")]);
-            let path = format!("pool/{name}_{version}.deb");
+            let path = format!("pool/{name}_{version}_{}.deb", sha256(&deb));
             writeln!(packages, "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: {path}\nSize: {}\nSHA256: {}", deb.len(), sha256(&deb)).unwrap();
             write!(packages, "Description: a test\n{fields}\n").unwrap();
             self.server.put(&format!("debian/{path}"), deb);
@@ -293,6 +252,7 @@ impl Repository {
 pub const TOR_RECIPE: &str = r#"
 name = "tor"
 title = "a test"
+licences = "MIT"
 role = "tor"
 entrypoint = ["/usr/bin/server"]
 programs = ["init", "gate"]
@@ -305,11 +265,12 @@ data = ["/usr/share/lib/**"]
 generate = ["accounts", "time-zone"]
 "#;
 
-pub fn browser_recipe(primary: &str, index: &str) -> Recipe {
+pub fn browser_recipe(primary: &str) -> Recipe {
     let text = format!(
         r#"
 name = "tor-browser"
 title = "a test"
+licences = "MIT"
 role = "browser"
 entrypoint = ["/opt/tor-browser/Browser/firefox.real"]
 programs = ["init"]
@@ -320,8 +281,12 @@ data = ["/usr/share/lib/**"]
 generate = ["accounts"]
 [tor-project]
 primary = "{primary}"
-index = "{index}"
-hosts = ["dist.example"]
+certificate = "https://project.example/certificate"
+index = "https://project.example/index.json"
+releases = ["https://project.example/dist/{{version}}"]
+archive = "tor-browser-linux-{{machine}}-{{version}}.tar.xz"
+origins = ["https://project.example"]
+places = {{ "tor-browser" = "opt/tor-browser" }}
 "#
     );
     Recipe::parse("test", &text).unwrap()
@@ -348,7 +313,7 @@ impl Bench {
     }
 
     pub fn request(&self, url: &str) -> BuildRequest {
-        for name in ["init", "gate"] {
+        for name in ["init", "gate", "display"] {
             std::fs::write(self.dir.join(name), name).unwrap();
         }
         // The security tree is not in the test's suites; an address must be there all the same.
@@ -357,10 +322,15 @@ impl Bench {
             recipe: RecipeName::Tor,
             mirrors: Mirrors::Named(mirrors.into()),
             cache: self.dir.join("cache"),
+            channel: Channel::Release,
             release: None,
-            programs: Programs { init: self.dir.join("init"), gate: self.dir.join("gate") },
+            key: None,
+            accept_old: None,
+            via: None,
+            programs: Programs { init: self.dir.join("init"), gate: self.dir.join("gate"), display: self.dir.join("display") },
             arch: Arch::Amd64,
             locked: None,
+            indexes: Indexes::default(),
         }
     }
 
@@ -384,7 +354,7 @@ impl Bench {
         let (tarball, path) = (self.dir.join("tor-browser-linux.tar.xz"), self.dir.join("tor-browser-linux.tar.xz.asc"));
         std::fs::write(&tarball, archive).unwrap();
         std::fs::write(&path, signature).unwrap();
-        ReleaseFiles { tarball, signature: path, key: None }
+        ReleaseFiles { tarball, signature: path }
     }
 }
 

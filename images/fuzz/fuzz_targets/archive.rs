@@ -1,0 +1,5 @@
+//! Drives `torbox_images::fuzz::archive` with libFuzzer's bytes; its invariants are written there.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| torbox_images::fuzz::archive(bytes));
