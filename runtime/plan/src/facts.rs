@@ -46,6 +46,8 @@ pub enum Namespace {
     Net,
     /// Process ids.
     Pid,
+    /// Clocks that count from the machine's start.
+    Time,
     /// User and group ids.
     User,
     /// Host name.
@@ -54,7 +56,7 @@ pub enum Namespace {
 
 impl Namespace {
     /// Every kind that torbox uses.
-    pub const ALL: [Self; 7] = [Self::Cgroup, Self::Ipc, Self::Mnt, Self::Net, Self::Pid, Self::User, Self::Uts];
+    pub const ALL: [Self; 8] = [Self::Cgroup, Self::Ipc, Self::Mnt, Self::Net, Self::Pid, Self::Time, Self::User, Self::Uts];
 
     /// Its file name in `/proc/PID/ns`.
     #[must_use]
@@ -65,6 +67,7 @@ impl Namespace {
             Self::Mnt => "mnt",
             Self::Net => "net",
             Self::Pid => "pid",
+            Self::Time => "time",
             Self::User => "user",
             Self::Uts => "uts",
         }
@@ -187,7 +190,7 @@ fn mount_fact(mount: &Mount) -> MountFact {
         Mount::Tmpfs { target: _, size: _, mode: _, owner: Owner::Root | Owner::User, exec } => MountFact { noexec: *exec == Exec::Denied, ..fact("tmpfs") },
         Mount::Link { link: _, target: _, access } => MountFact { ro: *access == Access::ReadOnly, ..fact("tmpfs") },
         Mount::File { file: _, target: _ } => MountFact { ro: true, ..fact("tmpfs") },
-        Mount::TorState { target: _, size: _ } => fact("tmpfs"),
+        Mount::TorState { target: _, size: _ } | Mount::Profile { target: _, size: _ } => fact("tmpfs"),
         Mount::Socket { source: _, target: _ } => MountFact { ro: true, ..fact("socket") },
     }
 }

@@ -45,6 +45,8 @@ pub enum Identity {
         /// From subgid(5).
         subgid: IdRange,
     },
+    /// An engine that maps ids by itself.
+    Engine,
 }
 
 /// Which cgroups the containers can be given.
@@ -57,12 +59,19 @@ pub enum CgroupAccess {
     None,
 }
 
-/// The display socket that is bound into the browser's container.
+/// The display server's socket, which is bound into the display's container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Display {
-    /// An X server's socket, with the cookie that opens it.
+    /// An X server's socket.
     X11 {
+        /// The socket on the host.
+        socket: PathBuf,
+        /// Who may connect.
+        access: SocketAccess,
+    },
+    /// An X server's socket, for a display of the box's own: the browser speaks Wayland to that, and never X.
+    Nested {
         /// The socket on the host.
         socket: PathBuf,
         /// Who may connect.
@@ -70,6 +79,13 @@ pub enum Display {
     },
     /// A Wayland compositor's socket.
     Wayland {
+        /// The socket on the host.
+        socket: PathBuf,
+        /// Who may connect.
+        access: SocketAccess,
+    },
+    /// The socket of what shows the box as a page (`torbox run --display served`), for a display of the box's own.
+    Served {
         /// The socket on the host.
         socket: PathBuf,
         /// Who may connect.

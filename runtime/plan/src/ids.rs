@@ -11,13 +11,15 @@ pub enum Role {
     Tor,
     /// The filter between tor and the browser: no network.
     Gate,
+    /// What stands between the browser and the user's display server: no network. Absent where nothing is shown.
+    Display,
     /// The browser: no network, no IP sockets.
     Browser,
 }
 
 impl Role {
     /// Every role, in the order in which a launch creates them.
-    pub const ALL: [Self; 3] = [Self::Tor, Self::Gate, Self::Browser];
+    pub const ALL: [Self; 4] = [Self::Tor, Self::Gate, Self::Display, Self::Browser];
 
     /// The role's name in paths, messages and container ids.
     #[must_use]
@@ -25,6 +27,7 @@ impl Role {
         match self {
             Self::Tor => "tor",
             Self::Gate => "gate",
+            Self::Display => "display",
             Self::Browser => "browser",
         }
     }

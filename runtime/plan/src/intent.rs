@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Intent {
     /// The box's name; one box of a name runs at a time.
     pub name: BoxName,
-    /// The image with tor and the gate.
+    /// The image with tor, the gate and the display.
     pub tor: Image,
     /// The image with the browser.
     pub browser: Image,
@@ -16,6 +16,8 @@ pub struct Intent {
     pub program: Program,
     /// Whether the browser can authenticate its streams.
     pub client_auth: ClientAuth,
+    /// What the browser remembers from one run to the next.
+    pub memory: Memory,
     /// Lines for tor's configuration file (torrc(5)); what the box depends on is set on tor's command line, which wins.
     pub torrc: String,
     /// Bounds on what the box may use.
@@ -42,8 +44,12 @@ pub enum Program {
         /// Passed after the browser's own options; never begins with `-`.
         url: Option<String>,
     },
-    /// The probe of `torbox-init`, which tries to get out and reports what it sees.
+    /// The probe of `torbox-init`, which reports what it sees.
     Probe,
+    /// Nothing, for as long as init waits for words that do not come: what is of interest is tor.
+    Nothing,
+    /// The audit of `torbox-init`, which makes every attempt to get out and reports what came of it.
+    Audit,
 }
 
 /// How the gate tells one site's streams from another's.
@@ -55,6 +61,24 @@ pub enum ClientAuth {
     /// A stand-in that cannot authenticate: one isolation group for the box.
     Absent,
 }
+
+/// What a browser remembers from one run to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Memory {
+    /// Nothing.
+    Nothing,
+    /// The files of its profile that [`PROFILE_FILES`] names.
+    Profile,
+}
+
+/// The files of a browser's profile that are kept where one is: bookmarks and history, settings, and what was permitted to which
+/// site. Cookies, logins, the session, caches and extensions are none of them. A database may have a journal beside it, which ends in [`JOURNAL`].
+pub const PROFILE_FILES: [&str; 8] = [
+    "places.sqlite", "places.sqlite-wal", "favicons.sqlite", "favicons.sqlite-wal", "permissions.sqlite", "content-prefs.sqlite", "content-prefs.sqlite-wal", "prefs.js",
+];
+/// How the journal of a database is called. It is right beside that very state of the database alone.
+pub const JOURNAL: &str = "-wal";
 
 /// Bounds on what a box may use. Sizes are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +93,13 @@ pub struct Limits {
     pub profile: u64,
     /// Size of the browser's `/tmp`.
     pub tmp: u64,
+    /// Size of what it may download until the user saves it elsewhere, and of what the user may put in, a tmpfs each.
+    pub exchange: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
-        Self { browser_memory: 4096 * MIB, browser_pids: 2048, home: 512 * MIB, profile: 768 * MIB, tmp: 256 * MIB }
+        Self { browser_memory: 4096 * MIB, browser_pids: 2048, home: 512 * MIB, profile: 768 * MIB, tmp: 256 * MIB, exchange: 1024 * MIB }
     }
 }

@@ -2,18 +2,19 @@
 //!
 //! Pure. Destructures the plan without `..`, so that a new field fails to compile here until it is rendered.
 
-use crate::plan::{Access, Container, Exec, GroupLimits, IdMap, Mount, Network, Owner};
+use crate::plan::{Access, Clocks, Container, Exec, GroupLimits, IdMap, Mount, Network, Owner, UPTIME};
 use crate::seccomp::{self, Errno, Profile, ProfileError};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Arch, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
     LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder,
-    LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder, Mount as OciMount, MountBuilder, PosixRlimit, PosixRlimitBuilder,
+    LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder, LinuxTimeOffset, LinuxTimeOffsetBuilder, Mount as OciMount, MountBuilder, PosixRlimit, PosixRlimitBuilder,
     PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where the sources of mounts lie in the namespace of whoever executes the configuration.
 pub trait Sources {
@@ -21,7 +22,38 @@ pub trait Sources {
     fn root(&self, container: &Container) -> String;
     /// The directory or file that `mount` binds, for mounts that bind one.
     fn source(&self, mount: &Mount) -> String;
+    /// What the clocks of the machine show.
+    fn uptime(&self) -> Uptime;
 }
+
+/// Time since the machine's start (clock_gettime(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// `CLOCK_BOOTTIME`.
+    pub boot: Duration,
+    /// `CLOCK_MONOTONIC`, which stands still while the machine sleeps.
+    pub monotonic: Duration,
+}
+
+impl Uptime {
+    /// What clocks show without the offsets of the time namespace they are read in, which are told as in `/proc/self/timens_offsets`
+    /// (time_namespaces(7)): those of a new one count from the machine's clocks, wherever it is made.
+    #[must_use]
+    pub fn without(self, offsets: &str) -> Self {
+        let offset = |clock: &str| {
+            let mut words = offsets.lines().find_map(|line| line.strip_prefix(clock))?.split_whitespace().map(str::parse::<i128>);
+            Some(words.next()?.ok()? * NANOSECONDS + words.next()?.ok()?)
+        };
+        let machine = |shown: Duration, clock| {
+            let nanoseconds = i128::try_from(shown.as_nanos()).unwrap_or(i128::MAX).saturating_sub(offset(clock).unwrap_or(0));
+            Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
+        };
+        Self { boot: machine(self.boot, "boottime"), monotonic: machine(self.monotonic, "monotonic") }
+    }
+}
+
+/// In a second.
+const NANOSECONDS: i128 = 1_000_000_000;
 
 /// A container that cannot be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +74,12 @@ pub enum RenderError {
 /// # Errors
 /// [`RenderError`] when something cannot be expressed; nothing is left out silently.
 pub fn render(container: &Container, sources: &dyn Sources) -> Result<Spec, RenderError> {
-    let Container { role, image: _, args, env, user, uids, gids, network, mounts, hostname, rlimits, cgroup, masked, read_only } = container;
+    let Container { role, image: _, args, env, user, uids, gids, network, mounts, hostname, clocks, rlimits, cgroup, masked, read_only } = container;
     let linux = LinuxBuilder::default()
         .namespaces(namespaces(*network)?)
         .uid_mappings(vec![id_mapping(*uids)?])
         .gid_mappings(vec![id_mapping(*gids)?])
+        .time_offsets(time_offsets(*clocks, sources.uptime())?)
         .masked_paths(owned(masked))
         .readonly_paths(owned(read_only))
         .cgroups_path(cgroup.path.as_str())
@@ -90,10 +123,10 @@ fn rlimit(name: &str, value: u64) -> Result<PosixRlimit, RenderError> {
 }
 
 fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>, OciSpecError> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, User, Uts};
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, Time, User, Uts};
     let own = match network {
-        Network::Loopback => vec![User, Pid, Ipc, Uts, Mount, Cgroup, Net],
-        Network::Uplink => vec![User, Pid, Ipc, Uts, Mount, Cgroup],
+        Network::Loopback => vec![User, Pid, Ipc, Uts, Mount, Cgroup, Time, Net],
+        Network::Uplink => vec![User, Pid, Ipc, Uts, Mount, Cgroup, Time],
     };
     own.into_iter().map(|typ| LinuxNamespaceBuilder::default().typ(typ).build()).collect()
 }
@@ -101,6 +134,26 @@ fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>, OciSpecError> {
 fn id_mapping(map: IdMap) -> Result<LinuxIdMapping, OciSpecError> {
     let IdMap { inside, outside, count } = map;
     LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(count).build()
+}
+
+fn time_offsets(clocks: Clocks, uptime: Uptime) -> Result<HashMap<String, LinuxTimeOffset>, OciSpecError> {
+    let boot = ("boottime", uptime.boot);
+    let shifted = match clocks {
+        Clocks::Constant => vec![boot, ("monotonic", uptime.monotonic)],
+        Clocks::ConstantBoot => vec![boot],
+        Clocks::Machine => vec![],
+    };
+    shifted.into_iter().map(|(clock, shows)| Ok((clock.to_owned(), offset(shows)?))).collect()
+}
+
+/// What makes a clock that shows `now` show [`UPTIME`]. The nanoseconds count upwards from the seconds.
+fn offset(now: Duration) -> Result<LinuxTimeOffset, OciSpecError> {
+    const SECOND: u32 = 1_000_000_000;
+    let (whole, nanoseconds) = match now.subsec_nanos() {
+        0 => (now.as_secs(), 0),
+        part => (now.as_secs() + 1, SECOND - part),
+    };
+    LinuxTimeOffsetBuilder::default().secs(UPTIME - i64::try_from(whole).unwrap_or(i64::MAX)).nanosecs(nanoseconds).build()
 }
 
 fn resources(limits: Option<GroupLimits>) -> Result<LinuxResources, OciSpecError> {
@@ -116,7 +169,7 @@ fn mount_of(mount: &Mount, user: u32, sources: &dyn Sources) -> Result<OciMount,
         Mount::Tmpfs { target: _, size, mode, owner, exec } => ("tmpfs", "tmpfs".to_owned(), tmpfs_options(*size, *mode, *owner, *exec, user)),
         Mount::Link { link: _, target: _, access } => ("bind", sources.source(mount), bind_options(*access)),
         Mount::File { file: _, target: _ } | Mount::Socket { source: _, target: _ } => ("bind", sources.source(mount), bind_options(Access::ReadOnly)),
-        Mount::TorState { target: _, size: _ } => ("bind", sources.source(mount), bind_options(Access::ReadWrite)),
+        Mount::TorState { target: _, size: _ } | Mount::Profile { target: _, size: _ } => ("bind", sources.source(mount), bind_options(Access::ReadWrite)),
     };
     MountBuilder::default().destination(mount.target().as_str()).typ(typ).source(source).options(options).build()
 }
@@ -151,7 +204,7 @@ fn seccomp(profile: &Profile) -> Result<LinuxSeccomp, OciSpecError> {
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)
         .default_errno_ret(u32::from(Errno::number(*default)))
-        .architectures(vec![Arch::ScmpArchX86_64])
+        .architectures(vec![if seccomp::Arch::OWN == seccomp::Arch::Aarch64 { Arch::ScmpArchAarch64 } else { Arch::ScmpArchX86_64 }])
         .syscalls(syscalls.collect::<Result<Vec<_>, _>>()?)
         .build()
 }
@@ -183,8 +236,37 @@ impl Sources for Named {
             Mount::Link { link, .. } => format!("link:{}", link.name()),
             Mount::File { file, .. } => format!("file:{}", file.name()),
             Mount::TorState { .. } => "tor-state".to_owned(),
+            Mount::Profile { .. } => "profile".to_owned(),
             Mount::Socket { source, .. } => Path::new(source).display().to_string(),
             Mount::Proc | Mount::Dev | Mount::Tmpfs { .. } => String::new(),
+        }
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime { boot: Duration::ZERO, monotonic: Duration::ZERO }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g6_a_time_namespace_around_torbox_changes_no_clock_of_a_box() {
+        let uptime = |boot, monotonic| Uptime { boot: Duration::from_millis(boot), monotonic: Duration::from_millis(monotonic) };
+        let shown = uptime(90_500, 70_000);
+        assert_eq!(shown.without("monotonic           0         0\nboottime            0         0\n"), shown);
+        assert_eq!(shown.without("monotonic          60 500000000\nboottime          -10         0\n"), uptime(100_500, 9_500));
+        assert_eq!(shown.without("monotonic          -1 500000000\n"), uptime(90_500, 70_500));
+        assert_eq!(shown.without(""), shown, "an older kernel");
+    }
+
+    #[test]
+    fn g6_every_machine_has_been_up_for_the_same_time() {
+        for (seconds, nanoseconds) in [(0, 0), (5, 0), (3600, 1), (86_400, 999_999_999), (10_000_000, 500_000_000)] {
+            let offset = offset(Duration::new(seconds, nanoseconds)).unwrap();
+            let shown = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds) + i128::from(offset.secs().unwrap()) * 1_000_000_000 + i128::from(offset.nanosecs().unwrap());
+            assert_eq!(shown, i128::from(UPTIME) * 1_000_000_000, "{seconds}.{nanoseconds}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 use crate::ids::{BoxName, BoxPath, Role};
-use crate::intent::{ClientAuth, Image, Intent, Program};
+use crate::intent::{ClientAuth, Image, Intent, Memory, Program};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct Plan {
     /// The box.
     pub name: BoxName,
-    /// Its containers, in the order of [`Role::ALL`].
+    /// Its containers, in the order of [`Role::ALL`]; the display's only where there is a display.
     pub containers: Vec<Container>,
     /// The id map of the user namespace that holds the runtime and all containers; empty for root, who needs none.
     pub outer_uids: Vec<IdMap>,
@@ -47,6 +47,8 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Host name inside.
     pub hostname: &'static str,
+    /// What its clocks show.
+    pub clocks: Clocks,
     /// Resource limits (getrlimit(2)), soft and hard alike.
     pub rlimits: Vec<(&'static str, u64)>,
     /// Its control group.
@@ -56,6 +58,22 @@ pub struct Container {
     /// Paths that are made read-only.
     pub read_only: Vec<&'static str>,
 }
+
+/// Which of the clocks that count from the machine's start show [`UPTIME`] when a container is created (time_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clocks {
+    /// `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC`.
+    Constant,
+    /// `CLOCK_BOOTTIME` alone: a Wayland compositor stamps its events with the monotonic clock, and browsers hold them against
+    /// their own.
+    ConstantBoot,
+    /// None: no engine offers time namespaces.
+    Machine,
+}
+
+/// How long every machine has been up when a container is created, in seconds.
+pub const UPTIME: i64 = 3600;
 
 /// A control group (cgroups(7)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -104,18 +122,33 @@ pub enum Link {
     Tor,
     /// Made by the gate, used by the browser.
     Browser,
+    /// Made by the display, used by the browser.
+    Display,
+    /// Made by the gate, used by the runtime alone: in no other container.
+    Admin,
 }
 
 impl Link {
     /// Every link.
-    pub const ALL: [Self; 2] = [Self::Tor, Self::Browser];
+    pub const ALL: [Self; 4] = [Self::Tor, Self::Browser, Self::Display, Self::Admin];
 
     /// The role that makes the sockets, and alone can write to the directory.
     #[must_use]
     pub const fn owner(self) -> Role {
         match self {
             Self::Tor => Role::Tor,
-            Self::Browser => Role::Gate,
+            Self::Browser | Self::Admin => Role::Gate,
+            Self::Display => Role::Display,
+        }
+    }
+
+    /// The role that uses them. The directory belongs to its group, and so do the files that are made in it.
+    #[must_use]
+    pub const fn user(self) -> Option<Role> {
+        match self {
+            Self::Tor => Some(Role::Gate),
+            Self::Browser | Self::Display => Some(Role::Browser),
+            Self::Admin => None,
         }
     }
 
@@ -125,6 +158,8 @@ impl Link {
         match self {
             Self::Tor => "tor",
             Self::Browser => "browser",
+            Self::Display => "display",
+            Self::Admin => "admin",
         }
     }
 }
@@ -135,8 +170,10 @@ impl Link {
 pub enum SuppliedFile {
     /// tor's configuration.
     Torrc,
-    /// The cookie of the display, and no other (Xau(3)).
-    Xauthority,
+    /// What opens the X server, for the display: the name of a method, a newline, its data (Xsecurity(7)).
+    DisplayCookie,
+    /// What the browser must know to talk to the gate's control server: 64 random hexadecimal digits, made for each run.
+    ControlSecret,
 }
 
 impl SuppliedFile {
@@ -145,7 +182,8 @@ impl SuppliedFile {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Torrc => "torrc",
-            Self::Xauthority => "xauthority",
+            Self::DisplayCookie => "display-cookie",
+            Self::ControlSecret => "control-secret",
         }
     }
 }
@@ -224,7 +262,14 @@ pub enum Mount {
         /// Bound, in bytes.
         size: u64,
     },
-    /// The display socket.
+    /// The browser's profile, a bounded tmpfs of which some files are kept between runs.
+    Profile {
+        /// Where.
+        target: BoxPath,
+        /// Bound, in bytes.
+        size: u64,
+    },
+    /// The display server's socket, for the display's container alone.
     Socket {
         /// The socket on the host.
         source: PathBuf,
@@ -244,6 +289,7 @@ impl Mount {
             | Self::Link { target, .. }
             | Self::File { target, .. }
             | Self::TorState { target, .. }
+            | Self::Profile { target, .. }
             | Self::Socket { target, .. } => *target,
         }
     }
@@ -264,45 +310,88 @@ pub mod paths {
     pub const RUN: BoxPath = BoxPath::new("/run");
     /// The browser's `XDG_RUNTIME_DIR`.
     pub const RUN_USER: BoxPath = BoxPath::new("/run/user");
+    /// The browser's message bus, which its init is.
+    pub const BUS: BoxPath = BoxPath::new("/run/user/messages");
+    /// The same, as its clients are told.
+    pub const BUS_ADDRESS: &str = "unix:path=/run/user/messages";
     /// The browser's home.
     pub const HOME: BoxPath = BoxPath::new("/home/user");
     /// The browser's profile, which must exist before it starts.
     pub const PROFILE: BoxPath = BoxPath::new("/home/user/profile");
+    /// What was downloaded: the user takes it out from here.
+    pub const DOWNLOADS: BoxPath = BoxPath::new("/home/user/Downloads");
+    /// What the user put in for a page; the browser only reads it.
+    pub const UPLOADS: BoxPath = BoxPath::new("/home/user/Uploads");
     /// Link between tor and gate.
     pub const LINK_TOR: BoxPath = BoxPath::new("/run/torbox/tor");
     /// Link between gate and browser.
     pub const LINK_BROWSER: BoxPath = BoxPath::new("/run/torbox/browser");
     /// tor's data directory.
     pub const TOR_STATE: BoxPath = BoxPath::new("/run/torbox/state");
+    /// The same in an engine's volume, whose root belongs to nobody: tor makes a directory of its own in it.
+    pub const TOR_STATE_OWN: BoxPath = BoxPath::new("/run/torbox/state/tor");
     /// tor's configuration.
     pub const TORRC: BoxPath = BoxPath::new("/run/torbox/torrc");
-    /// The display's cookie.
-    pub const XAUTHORITY: BoxPath = BoxPath::new("/run/torbox/xauthority");
-    /// The X server, always display 0 inside.
-    pub const X11: BoxPath = BoxPath::new("/tmp/.X11-unix/X0");
-    /// The Wayland compositor.
-    pub const WAYLAND: BoxPath = BoxPath::new("/run/torbox/wayland-0");
+    /// What opens the X server.
+    pub const DISPLAY_COOKIE: BoxPath = BoxPath::new("/run/torbox/display-cookie");
+    /// Link between display and browser; in the browser of a box on X11 it is [`X11_DIR`].
+    pub const LINK_DISPLAY: BoxPath = BoxPath::new("/run/torbox/display");
+    /// Where an X client looks for the sockets of displays (X(7)).
+    pub const X11_DIR: BoxPath = BoxPath::new("/tmp/.X11-unix");
+    /// Display 0 in the link.
+    pub const X11: BoxPath = BoxPath::new("/run/torbox/display/X0");
+    /// The compositor's place in the link.
+    pub const WAYLAND: BoxPath = BoxPath::new("/run/torbox/display/wayland-0");
+    /// The user's display server, in the display's container.
+    pub const DISPLAY_SERVER: BoxPath = BoxPath::new("/run/torbox/server");
     /// Process 1 of the tor and browser containers.
     pub const INIT: BoxPath = BoxPath::new("/usr/libexec/torbox/init");
     /// The gate.
     pub const GATE: BoxPath = BoxPath::new("/usr/libexec/torbox/gate");
+    /// The display.
+    pub const DISPLAY: BoxPath = BoxPath::new("/usr/libexec/torbox/display");
     /// The gate's SOCKS socket.
     pub const SOCKS: BoxPath = BoxPath::new("/run/torbox/browser/socks");
+    /// The gate's control socket.
+    pub const CONTROL: BoxPath = BoxPath::new("/run/torbox/browser/control");
+    /// What opens it.
+    pub const CONTROL_SECRET: BoxPath = BoxPath::new("/run/torbox/control-secret");
     /// tor's SOCKS socket.
     pub const TOR_SOCKS: BoxPath = BoxPath::new("/run/torbox/tor/socks");
+    /// tor's control socket.
+    pub const TOR_CONTROL: BoxPath = BoxPath::new("/run/torbox/tor/control");
+    /// What opens it, written by tor.
+    pub const TOR_COOKIE: BoxPath = BoxPath::new("/run/torbox/tor/cookie");
+    /// Link between the gate and the runtime.
+    pub const LINK_ADMIN: BoxPath = BoxPath::new("/run/torbox/admin");
+    /// Where the gate listens to the runtime.
+    pub const ADMIN: BoxPath = BoxPath::new("/run/torbox/admin/socket");
+}
+
+/// Where the program of `role` can make files, whatever the host: what its mounts say too, for who must know it without a plan.
+#[must_use]
+pub const fn writable(role: Role) -> &'static [BoxPath] {
+    match role {
+        Role::Tor => &[paths::SHM, paths::TMP, paths::LINK_TOR, paths::TOR_STATE],
+        Role::Gate => &[paths::SHM, paths::LINK_BROWSER, paths::LINK_ADMIN],
+        Role::Display => &[paths::SHM, paths::LINK_DISPLAY],
+        Role::Browser => &[paths::SHM, paths::RUN_USER, paths::TMP, paths::HOME, paths::PROFILE, paths::DOWNLOADS],
+    }
 }
 
 /// User and group that the programs of a box run as.
 const USER: u32 = 1000;
 /// Ids that each container is given.
 const SLICE: u32 = 2048;
+/// Roles that are given a slice, whether a box has them or not.
+const ROLES: u32 = 4;
 const MIB: u64 = 1 << 20;
 
 /// A request that cannot be planned.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// Too few ids for three containers.
-    #[error("{available} subordinate ids are too few: three containers need {needed}")]
+    /// Too few ids for every role.
+    #[error("{available} subordinate ids are too few: a box needs {needed}")]
     TooFewIds {
         /// In the range.
         available: u32,
@@ -336,7 +425,10 @@ impl Plan {
     pub fn new(intent: &Intent, host: &Host) -> Result<Self, PlanError> {
         check_display(host)?;
         let ids = IdLayout::new(host)?;
-        let containers = vec![tor(intent, host, &ids)?, gate(intent, host, &ids), browser(intent, host, &ids)?];
+        let seen = Seen::of(&host.display);
+        let display = seen.as_ref().map(|seen| display(intent, host, seen, &ids));
+        let browser = browser(intent, host, seen.as_ref(), &ids)?;
+        let containers = [tor(intent, host, &ids)?, gate(intent, host, &ids)].into_iter().chain(display).chain([browser]).collect();
         Ok(Self { name: intent.name.clone(), containers, outer_uids: ids.outer_uids, outer_gids: ids.outer_gids, torrc: intent.torrc.clone() })
     }
 
@@ -347,7 +439,18 @@ impl Plan {
     }
 }
 
+/// An init that proves `what` before it starts the program that follows.
+fn proving(what: &str) -> Vec<String> {
+    strings(&[paths::INIT.as_str(), "run", "--proof", what, "--"])
+}
+
 impl Container {
+    /// Whether its init says a [`crate::Proof`] before it starts anything.
+    #[must_use]
+    pub fn proves(&self) -> bool {
+        self.args.iter().any(|word| word == "--proof")
+    }
+
     /// The container's user as an id of the runtime's user namespace.
     #[must_use]
     pub const fn outside_uid(&self) -> u32 {
@@ -364,10 +467,13 @@ impl Container {
 /// The box's ids are nobody's: a display that admits only its owner does not admit them.
 fn check_display(host: &Host) -> Result<(), PlanError> {
     match &host.display {
-        Display::X11 { socket, access: SocketAccess::Owner(owner) } | Display::Wayland { socket, access: SocketAccess::Owner(owner) } => {
+        Display::X11 { socket, access: SocketAccess::Owner(owner) }
+        | Display::Nested { socket, access: SocketAccess::Owner(owner) }
+        | Display::Served { socket, access: SocketAccess::Owner(owner) }
+        | Display::Wayland { socket, access: SocketAccess::Owner(owner) } => {
             Err(PlanError::ForeignDisplay { socket: socket.clone(), owner: *owner })
         }
-        Display::X11 { .. } | Display::Wayland { .. } | Display::None => Ok(()),
+        Display::X11 { .. } | Display::Nested { .. } | Display::Served { .. } | Display::Wayland { .. } | Display::None => Ok(()),
     }
 }
 
@@ -375,26 +481,38 @@ fn check_display(host: &Host) -> Result<(), PlanError> {
 struct IdLayout {
     outer_uids: Vec<IdMap>,
     outer_gids: Vec<IdMap>,
-    first: u32,
+    slices: Slices,
+}
+
+/// Where a container's ids lie.
+enum Slices {
+    /// In a slice of its own, from this id on.
+    From(u32),
+    /// Wherever the engine puts the ids of all its containers.
+    Engine,
 }
 
 impl IdLayout {
     fn new(host: &Host) -> Result<Self, PlanError> {
-        let needed = SLICE * 3;
+        let needed = SLICE * ROLES;
         let enough = |range: IdRange| if range.count < needed + 1 { Err(PlanError::TooFewIds { available: range.count, needed: needed + 1 }) } else { Ok(()) };
         match host.identity {
-            Identity::Root { ids } => enough(ids).map(|()| Self { outer_uids: Vec::new(), outer_gids: Vec::new(), first: ids.start }),
+            Identity::Root { ids } => enough(ids).map(|()| Self { outer_uids: Vec::new(), outer_gids: Vec::new(), slices: Slices::From(ids.start) }),
             Identity::User { uid, gid, subuid, subgid } => {
                 enough(subuid)?;
                 enough(subgid)?;
-                Ok(Self { outer_uids: outer(uid, subuid.start), outer_gids: outer(gid, subgid.start), first: 1 })
+                Ok(Self { outer_uids: outer(uid, subuid.start), outer_gids: outer(gid, subgid.start), slices: Slices::From(1) })
             }
+            Identity::Engine => Ok(Self { outer_uids: Vec::new(), outer_gids: Vec::new(), slices: Slices::Engine }),
         }
     }
 
     /// One extent, which must lie in one extent of the map around it (user_namespaces(7)).
     fn of(&self, role: Role) -> IdMap {
-        IdMap { inside: 0, outside: self.first + slice(role), count: SLICE }
+        match self.slices {
+            Slices::From(first) => IdMap { inside: 0, outside: first + slice(role), count: SLICE },
+            Slices::Engine => IdMap { inside: 0, outside: 0, count: u32::MAX },
+        }
     }
 }
 
@@ -405,13 +523,14 @@ const fn slice(role: Role) -> u32 {
     match role {
         Role::Tor => 0,
         Role::Gate => SLICE,
-        Role::Browser => SLICE * 2,
+        Role::Display => SLICE * 2,
+        Role::Browser => SLICE * 3,
     }
 }
 
 /// The runtime's id map: the caller's own id, then subordinate ids.
 fn outer(own: u32, sub: u32) -> Vec<IdMap> {
-    vec![IdMap { inside: CALLER, outside: own, count: 1 }, IdMap { inside: CALLER + 1, outside: sub, count: SLICE * 3 }]
+    vec![IdMap { inside: CALLER, outside: own, count: 1 }, IdMap { inside: CALLER + 1, outside: sub, count: SLICE * ROLES }]
 }
 
 fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &IdLayout) -> Container {
@@ -432,13 +551,21 @@ fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host:
         network: Network::Loopback,
         mounts: base_mounts,
         hostname: "torbox",
-        rlimits: vec![("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", host.open_files.min(OPEN_FILES))],
+        clocks: if host.identity == Identity::Engine { Clocks::Machine } else { Clocks::Constant },
+        rlimits: rlimits(host),
         cgroup: Cgroup { path: format!("/torbox-{name}-{role}"), limits: None },
         masked: MASKED.to_vec(),
         read_only: READ_ONLY.to_vec(),
     }
 }
 
+/// Those that the kernel counts by user are left to engines, whose containers may run as users of the host.
+fn rlimits(host: &Host) -> Vec<(&'static str, u64)> {
+    let all = [("RLIMIT_CORE", 0), ("RLIMIT_NOFILE", host.open_files.min(OPEN_FILES)), ("RLIMIT_NPROC", 2048), ("RLIMIT_SIGPENDING", 1024), ("RLIMIT_MEMLOCK", 65_536)];
+    all.into_iter().take(if host.identity == Identity::Engine { 2 } else { 5 }).collect()
+}
+
+/// The kernel makes the other limits of a machine's memory: constants tell nothing, and are below what it makes of 1 GiB.
 const OPEN_FILES: u64 = 4096;
 
 /// What of proc(5) tells of the machine or could change it.
@@ -446,6 +573,15 @@ const MASKED: [&str; 23] = [
     "/proc/acpi", "/proc/asound", "/proc/buddyinfo", "/proc/cmdline", "/proc/config.gz", "/proc/diskstats", "/proc/interrupts", "/proc/iomem",
     "/proc/ioports", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/latency_stats", "/proc/modules", "/proc/mtrr",
     "/proc/partitions", "/proc/sched_debug", "/proc/scsi", "/proc/swaps", "/proc/timer_list", "/proc/timer_stats", "/proc/version",
+];
+/// What of proc(5) the browser has no need of, and tells one machine from another: empty files and directories in a browser's
+/// container. Without `/proc/sys` programs take the kernel's defaults.
+pub const TELLTALE: [&str; 42] = [
+    "/proc/bootconfig", "/proc/bus", "/proc/cgroups", "/proc/consoles", "/proc/cpuinfo", "/proc/crypto", "/proc/devices", "/proc/dma", "/proc/driver",
+    "/proc/dynamic_debug", "/proc/execdomains", "/proc/fb", "/proc/filesystems", "/proc/fs", "/proc/irq", "/proc/kmsg", "/proc/kpagecgroup", "/proc/kpagecount",
+    "/proc/kpageflags", "/proc/loadavg", "/proc/locks", "/proc/lockdep", "/proc/mdstat", "/proc/meminfo", "/proc/misc", "/proc/pagetypeinfo", "/proc/pressure",
+    "/proc/schedstat", "/proc/slabinfo", "/proc/softirqs", "/proc/stat", "/proc/sys", "/proc/tty", "/proc/uptime", "/proc/vmallocinfo",
+    "/proc/vmstat", "/proc/xen", "/proc/zoneinfo", "/proc/allocinfo", "/proc/hypervisor", "/proc/lock_stat", "/proc/mpt",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -470,7 +606,7 @@ fn limits(host: &Host, memory: u64, pids: u32) -> Option<GroupLimits> {
 
 fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanError> {
     let program = entrypoint(&intent.tor)?;
-    let args = [strings(&[paths::INIT.as_str(), "run", "--"]), program.to_vec(), tor_options()].concat();
+    let args = [proving("uplink"), program.to_vec(), tor_options(host)].concat();
     let mut tor = container(&intent.name, Role::Tor, &intent.tor, args, host, ids);
     tor.network = Network::Uplink;
     tor.cgroup.limits = limits(host, 1024 * MIB, 128);
@@ -485,23 +621,33 @@ fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanEr
 
 /// What the box depends on. tor's own `Sandbox` is off: with it, stray signals
 /// were seen blocked in tor, for a reason not yet found; it has not been tried again since init clears the mask. On the command line these replace whatever the configuration file says (tor(1)).
-fn tor_options() -> Vec<String> {
+fn tor_options(host: &Host) -> Vec<String> {
+    let data = if host.identity == Identity::Engine { paths::TOR_STATE_OWN } else { paths::TOR_STATE };
     let socks = format!("unix:{} WorldWritable RelaxDirModeCheck IsolateSOCKSAuth KeepAliveIsolateSOCKSAuth ExtendedErrors", paths::TOR_SOCKS);
-    let pairs: [(&str, &str); 12] = [
+    let control = format!("unix:{} WorldWritable RelaxDirModeCheck", paths::TOR_CONTROL);
+    let pairs: [(&str, &str); 15] = [
         ("-f", paths::TORRC.as_str()),
         ("--defaults-torrc", "/dev/null"),
-        ("--DataDirectory", paths::TOR_STATE.as_str()),
+        ("--DataDirectory", data.as_str()),
         ("--SocksPort", &socks),
-        ("--ControlPort", "0"),
+        ("--ControlPort", &control),
+        ("--CookieAuthentication", "1"),
+        ("--CookieAuthFile", paths::TOR_COOKIE.as_str()),
+        ("--CookieAuthFileGroupReadable", "1"),
         ("--TransPort", "0"),
         ("--NATDPort", "0"),
         ("--DNSPort", "0"),
         ("--HTTPTunnelPort", "0"),
         ("--ORPort", "0"),
         ("--RunAsDaemon", "0"),
-        ("--Log", "notice stdout"),
+        // The first failure to connect is told of as information, and only the tenth as a warning.
+        ("--Log", "[control]info [~control]notice stdout"),
     ];
-    pairs.iter().flat_map(|&(name, value)| [name.to_owned(), value.to_owned()]).collect()
+    flat(&pairs).collect()
+}
+
+fn flat(options: &[(&str, &str)]) -> impl Iterator<Item = String> {
+    options.iter().flat_map(|&(name, value)| [name.to_owned(), value.to_owned()])
 }
 
 fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
@@ -509,31 +655,74 @@ fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
         ClientAuth::Required => "yes",
         ClientAuth::Absent => "no",
     };
-    let args = strings(&[
-        paths::GATE.as_str(), "--socks", paths::SOCKS.as_str(), "--tor-socks", paths::TOR_SOCKS.as_str(), "--require-auth", auth, "--lifeline", "stdin", "--cage", "required",
-    ]);
+    let options: [(&str, &str); 10] = [
+        ("--socks", paths::SOCKS.as_str()),
+        ("--tor-socks", paths::TOR_SOCKS.as_str()),
+        ("--control", paths::CONTROL.as_str()),
+        ("--control-secret-file", paths::CONTROL_SECRET.as_str()),
+        ("--tor-control", paths::TOR_CONTROL.as_str()),
+        ("--tor-cookie", paths::TOR_COOKIE.as_str()),
+        ("--admin", paths::ADMIN.as_str()),
+        ("--require-auth", auth),
+        ("--lifeline", "stdin"),
+        ("--cage", "required"),
+    ];
+    let args = std::iter::once(paths::GATE.as_str().to_owned()).chain(flat(&options)).collect();
     let mut gate = container(&intent.name, Role::Gate, &intent.tor, args, host, ids);
     gate.cgroup.limits = limits(host, 64 * MIB, 16);
     gate.mounts.extend([
         Mount::Link { link: Link::Tor, target: paths::LINK_TOR, access: Access::ReadOnly },
         Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadWrite },
+        Mount::Link { link: Link::Admin, target: paths::LINK_ADMIN, access: Access::ReadWrite },
+        Mount::File { file: SuppliedFile::ControlSecret, target: paths::CONTROL_SECRET },
     ]);
     gate
 }
 
-fn browser(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanError> {
+/// The one place where the user's display server can be reached.
+fn display(intent: &Intent, host: &Host, seen: &Seen<'_>, ids: &IdLayout) -> Container {
+    let sockets = [("--listen", seen.socket.as_str()), ("--server", paths::DISPLAY_SERVER.as_str()), ("--protocol", seen.protocol)];
+    let cookie = seen.cookie.as_ref().map(|cookie| ("--cookie", cookie.target().as_str()));
+    let options: Vec<_> = sockets.into_iter().chain(cookie).chain([("--cage", "required")]).collect();
+    let args = std::iter::once(paths::DISPLAY.as_str().to_owned()).chain(flat(&options)).collect();
+    let mut display = container(&intent.name, Role::Display, &intent.tor, args, host, ids);
+    // Where the display draws the windows itself, it holds their pictures.
+    let draws = matches!(host.display, Display::Nested { .. } | Display::Served { .. });
+    display.cgroup.limits = limits(host, if draws { 768 } else { 64 } * MIB, 16);
+    display.mounts.extend([
+        Mount::Link { link: Link::Display, target: paths::LINK_DISPLAY, access: Access::ReadWrite },
+        Mount::Socket { source: seen.server.to_owned(), target: paths::DISPLAY_SERVER },
+    ]);
+    display.mounts.extend(seen.cookie.clone());
+    display
+}
+
+fn browser(intent: &Intent, host: &Host, seen: Option<&Seen<'_>>, ids: &IdLayout) -> Result<Container, PlanError> {
     let mut browser = container(&intent.name, Role::Browser, &intent.browser, program(intent, host)?, host, ids);
     browser.cgroup.limits = limits(host, intent.limits.browser_memory, intent.limits.browser_pids);
     browser.mounts.extend([
         Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadOnly },
+        Mount::File { file: SuppliedFile::ControlSecret, target: paths::CONTROL_SECRET },
         tmpfs(paths::RUN_USER, MIB, 0o700, Owner::User),
         tmpfs(paths::TMP, intent.limits.tmp, 0o1777, Owner::Root),
         tmpfs(paths::HOME, intent.limits.home, 0o700, Owner::User),
-        tmpfs(paths::PROFILE, intent.limits.profile, 0o700, Owner::User),
+        match intent.memory {
+            Memory::Nothing => tmpfs(paths::PROFILE, intent.limits.profile, 0o700, Owner::User),
+            Memory::Profile => Mount::Profile { target: paths::PROFILE, size: intent.limits.profile },
+        },
+        tmpfs(paths::DOWNLOADS, intent.limits.exchange, 0o700, Owner::User),
+        tmpfs(paths::UPLOADS, intent.limits.exchange, 0o755, Owner::Root),
     ]);
-    browser.mounts.extend(display_mounts(&host.display));
+    browser.masked.extend(TELLTALE);
+    browser.read_only.clear();
+    if browser.clocks == Clocks::Constant && matches!(host.display, Display::Wayland { .. }) {
+        browser.clocks = Clocks::ConstantBoot;
+    }
     browser.env.extend(browser_env());
-    browser.env.extend(display_env(&host.display));
+    if let Some(seen) = seen {
+        browser.mounts.push(Mount::Link { link: Link::Display, target: seen.directory, access: Access::ReadOnly });
+        browser.env.extend(seen.env.iter().map(|&(name, value)| env(name, value)));
+    }
     Ok(browser)
 }
 
@@ -545,17 +734,20 @@ fn entrypoint(image: &Image) -> Result<&[String], PlanError> {
 }
 
 fn program(intent: &Intent, host: &Host) -> Result<Vec<String>, PlanError> {
-    let Program::Browser { url } = &intent.program else { return Ok(strings(&[paths::INIT.as_str(), "probe"])) };
-    if host.display == Display::None {
-        return Err(PlanError::NoDisplay);
-    }
-    let url = match url {
-        Some(url) if url.starts_with('-') => return Err(PlanError::UrlIsOption(url.clone())),
-        other => other.clone(),
+    let init = paths::INIT.as_str();
+    let url = match &intent.program {
+        Program::Probe => return Ok(strings(&[init, "probe"])),
+        Program::Nothing => return Ok(strings(&[init, "hold", "--", init, "probe"])),
+        Program::Audit => return Ok(strings(&[init, "run", "--", init, "audit", "--boxed"])),
+        Program::Browser { .. } if host.display == Display::None => return Err(PlanError::NoDisplay),
+        Program::Browser { url: Some(url) } if url.starts_with('-') => return Err(PlanError::UrlIsOption(url.clone())),
+        Program::Browser { url } => url.clone(),
     };
-    let init = strings(&[paths::INIT.as_str(), "run", "--"]);
-    let options = strings(&["--new-instance", "--profile", paths::PROFILE.as_str()]);
-    Ok([init, entrypoint(&intent.browser)?.to_vec(), options, url.into_iter().collect()].concat())
+    let init = proving("box");
+    // It takes further addresses from its bus: Tor Browser only if it is told so, and others pass over what they do not know.
+    let options = strings(&["--new-instance", "--profile", paths::PROFILE.as_str(), "--allow-remote"]);
+    let url = url.into_iter().flat_map(|url| ["--url".to_owned(), url]).collect();
+    Ok([init, entrypoint(&intent.browser)?.to_vec(), options, url].concat())
 }
 
 /// The environment of the browser, but for the display. `TOR_TRANSPROXY`, which turns the proxy off when merely
@@ -564,36 +756,66 @@ fn browser_env() -> Vec<(String, String)> {
     vec![
         env("HOME", paths::HOME.as_str()),
         env("XDG_RUNTIME_DIR", paths::RUN_USER.as_str()),
-        env("TOR_PROVIDER", "none"),
+        env("TOR_SKIP_LAUNCH", "1"),
         env("TOR_SOCKS_IPC_PATH", paths::SOCKS.as_str()),
+        env("TOR_CONTROL_IPC_PATH", paths::CONTROL.as_str()),
+        env("TOR_CONTROL_COOKIE_AUTH_FILE", paths::CONTROL_SECRET.as_str()),
         env("MOZ_CRASHREPORTER_DISABLE", "1"),
         env("MOZ_DISABLE_WAYLAND_PROXY", "1"),
         env("GSETTINGS_BACKEND", "memory"),
         env("NO_AT_BRIDGE", "1"),
         env("GTK_USE_PORTAL", "0"),
         env("LIBGL_ALWAYS_SOFTWARE", "1"),
-        env("DBUS_SESSION_BUS_ADDRESS", "disabled:"),
+        env("DBUS_SESSION_BUS_ADDRESS", paths::BUS_ADDRESS),
     ]
 }
 
-fn display_env(display: &Display) -> Vec<(String, String)> {
-    match display {
-        Display::X11 { .. } => vec![env("DISPLAY", ":0"), env("XAUTHORITY", paths::XAUTHORITY.as_str()), env("GDK_BACKEND", "x11")],
-        Display::Wayland { .. } => {
-            vec![env("WAYLAND_DISPLAY", paths::WAYLAND.as_str()), env("GDK_BACKEND", "wayland"), env("MOZ_ENABLE_WAYLAND", "1")]
-        }
-        Display::None => Vec::new(),
-    }
+/// What the browser sees of a display: the same on every host.
+struct Seen<'a> {
+    /// The server's socket on the host.
+    server: &'a Path,
+    /// What the display is told to speak: `x11`, `nested`, `served` or `wayland`.
+    protocol: &'static str,
+    /// The socket that is made for it, in the display's container.
+    socket: BoxPath,
+    /// Where the link lies in the browser's container.
+    directory: BoxPath,
+    /// The file that opens the server.
+    cookie: Option<Mount>,
+    /// What tells the browser of it.
+    env: Vec<(&'static str, &'static str)>,
 }
 
-fn display_mounts(display: &Display) -> Vec<Mount> {
-    match display {
-        Display::X11 { socket, .. } => vec![
-            Mount::Socket { source: socket.clone(), target: paths::X11 },
-            Mount::File { file: SuppliedFile::Xauthority, target: paths::XAUTHORITY },
-        ],
-        Display::Wayland { socket, .. } => vec![Mount::Socket { source: socket.clone(), target: paths::WAYLAND }],
-        Display::None => Vec::new(),
+impl<'a> Seen<'a> {
+    fn of(display: &'a Display) -> Option<Self> {
+        match display {
+            Display::X11 { socket, access: _ } => Some(Self {
+                server: socket,
+                protocol: "x11",
+                socket: paths::X11,
+                directory: paths::X11_DIR,
+                cookie: Some(Mount::File { file: SuppliedFile::DisplayCookie, target: paths::DISPLAY_COOKIE }),
+                env: vec![("DISPLAY", ":0"), ("GDK_BACKEND", "x11")],
+            }),
+            Display::Nested { socket, access: _ } => {
+                let cookie = Mount::File { file: SuppliedFile::DisplayCookie, target: paths::DISPLAY_COOKIE };
+                Some(Self { protocol: "nested", cookie: Some(cookie), ..Self::wayland(socket) })
+            }
+            Display::Served { socket, access: _ } => Some(Self { protocol: "served", ..Self::wayland(socket) }),
+            Display::Wayland { socket, access: _ } => Some(Self::wayland(socket)),
+            Display::None => None,
+        }
+    }
+
+    fn wayland(server: &'a Path) -> Self {
+        Self {
+            server,
+            protocol: "wayland",
+            socket: paths::WAYLAND,
+            directory: paths::LINK_DISPLAY,
+            cookie: None,
+            env: vec![("WAYLAND_DISPLAY", paths::WAYLAND.as_str()), ("GDK_BACKEND", "wayland"), ("MOZ_ENABLE_WAYLAND", "1")],
+        }
     }
 }
 
@@ -615,6 +837,7 @@ mod tests {
             browser: image("browser", "/opt/tor-browser/Browser/firefox.real"),
             program: Program::Browser { url: Some("https://example.org/".to_owned()) },
             client_auth: ClientAuth::Required,
+            memory: Memory::Nothing,
             torrc: String::new(),
             limits: Limits::default(),
         }
@@ -645,27 +868,43 @@ mod tests {
         for host in [user(SocketAccess::Everyone), root()] {
             let plan = Plan::new(&intent(), &host).unwrap();
             let networks = Role::ALL.map(|role| plan.container(role).unwrap().network);
-            assert_eq!(networks, [Network::Uplink, Network::Loopback, Network::Loopback]);
+            assert_eq!(networks, [Network::Uplink, Network::Loopback, Network::Loopback, Network::Loopback]);
             let browser = Facts::of(plan.container(Role::Browser).unwrap());
             assert_eq!(browser.network, NetworkFact::Own { interfaces: vec!["lo".to_owned()], routes: 0 });
         }
     }
 
     #[test]
-    fn g3_browser_gets_one_link_and_one_display_socket_of_the_outside() {
+    fn g3_browser_gets_two_links_and_two_secrets_and_the_display_alone_the_socket_of_the_host() {
         let plan = Plan::new(&intent(), &user(SocketAccess::Everyone)).unwrap();
-        let mounts = &plan.container(Role::Browser).unwrap().mounts;
-        let outside: Vec<_> = mounts.iter().filter(|mount| !matches!(mount, Mount::Proc | Mount::Dev | Mount::Tmpfs { .. })).collect();
-        let socket = Mount::Socket { source: "/tmp/.X11-unix/X7".into(), target: paths::X11 };
-        let link = Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadOnly };
-        assert_eq!(outside, [&link, &socket, &Mount::File { file: SuppliedFile::Xauthority, target: paths::XAUTHORITY }]);
+        let outside = |role| {
+            let mounts = plan.container(role).unwrap().mounts.clone();
+            mounts.into_iter().filter(|mount| !matches!(mount, Mount::Proc | Mount::Dev | Mount::Tmpfs { .. })).collect::<Vec<_>>()
+        };
+        let link = |link, target, access| Mount::Link { link, target, access };
+        let cookie = Mount::File { file: SuppliedFile::DisplayCookie, target: paths::DISPLAY_COOKIE };
+        let gate = link(Link::Browser, paths::LINK_BROWSER, Access::ReadOnly);
+        let secret = Mount::File { file: SuppliedFile::ControlSecret, target: paths::CONTROL_SECRET };
+        assert_eq!(outside(Role::Browser), [gate, secret, link(Link::Display, paths::X11_DIR, Access::ReadOnly)]);
+        let socket = Mount::Socket { source: "/tmp/.X11-unix/X7".into(), target: paths::DISPLAY_SERVER };
+        assert_eq!(outside(Role::Display), [link(Link::Display, paths::LINK_DISPLAY, Access::ReadWrite), socket, cookie]);
     }
 
     #[test]
-    fn g6_browser_is_the_same_on_unlike_hosts_but_for_ids_and_the_socket_on_the_host() {
+    fn a_box_that_shows_nothing_has_no_display() {
+        let nothing = Intent { program: Program::Probe, ..intent() };
+        let plan = Plan::new(&nothing, &Host { display: Display::None, ..root() }).unwrap();
+        assert_eq!(plan.containers.iter().map(|container| container.role).collect::<Vec<_>>(), [Role::Tor, Role::Gate, Role::Browser]);
+        assert!(crate::steps::of(&plan).all(|step| step.action.role() != Some(Role::Display)));
+        let shown = Plan::new(&intent(), &root()).unwrap();
+        assert_eq!(crate::steps::of(&shown).count(), crate::steps::LAUNCH.len());
+    }
+
+    #[test]
+    fn g6_browser_is_the_same_on_unlike_hosts_but_for_ids() {
         let constant = |host: &Host| {
             let Container { args, env, hostname, masked, read_only, mounts, .. } = Plan::new(&intent(), host).unwrap().container(Role::Browser).unwrap().clone();
-            (args, env, hostname, masked, read_only, mounts.iter().map(|mount| mount.target()).collect::<Vec<_>>())
+            (args, env, hostname, masked, read_only, mounts)
         };
         let elsewhere = Host { display: Display::X11 { socket: "/tmp/.X11-unix/X99".into(), access: SocketAccess::Everyone }, ..root() };
         assert_eq!(constant(&user(SocketAccess::Everyone)), constant(&elsewhere));
@@ -687,9 +926,9 @@ mod tests {
     #[test]
     fn what_cannot_be_planned_is_refused() {
         let refused = |intent: &Intent, host: &Host| Plan::new(intent, host).unwrap_err();
-        let range = IdRange { start: 1, count: 6144 };
+        let range = IdRange { start: 1, count: 8192 };
         let few = Host { identity: Identity::User { uid: 1, gid: 1, subuid: range, subgid: range }, ..root() };
-        assert_eq!(refused(&intent(), &few), PlanError::TooFewIds { available: 6144, needed: 6145 });
+        assert_eq!(refused(&intent(), &few), PlanError::TooFewIds { available: 8192, needed: 8193 });
         let foreign = PlanError::ForeignDisplay { socket: "/tmp/.X11-unix/X7".into(), owner: 1234 };
         assert_eq!(refused(&intent(), &user(SocketAccess::Owner(1234))), foreign);
         let own = PlanError::ForeignDisplay { socket: "/tmp/.X11-unix/X7".into(), owner: 1000 };
@@ -708,10 +947,34 @@ mod tests {
         let plan = Plan::new(&intent(), &user(SocketAccess::Everyone)).unwrap();
         let writable = Facts::of(plan.container(Role::Browser).unwrap()).mounts.into_iter().filter(|(_, fact)| fact.kind == "tmpfs" && !fact.ro);
         let targets: Vec<_> = writable.map(|(target, fact)| (target, fact.noexec)).collect();
-        let expected = ["/dev", "/dev/shm", "/home/user", "/home/user/profile", "/run", "/run/user", "/tmp"];
+        let expected = ["/dev", "/dev/shm", "/home/user", "/home/user/Downloads", "/home/user/Uploads", "/home/user/profile", "/run", "/run/user", "/tmp"];
         assert_eq!(targets, expected.map(|target| (target.to_owned(), true)));
         let sizes = plan.containers.iter().flat_map(|container| &container.mounts).filter_map(|mount| if let Mount::Tmpfs { size, .. } = mount { Some(*size) } else { None });
         assert!(sizes.into_iter().all(|size| (1..=1024 * MIB).contains(&size)));
+    }
+
+    #[test]
+    fn g7_what_a_role_can_write_to_is_what_is_mounted_so() {
+        let on_engine = Host { identity: Identity::Engine, ..root() };
+        for host in [root(), user(SocketAccess::Everyone), on_engine] {
+            for container in Plan::new(&intent(), &host).unwrap().containers {
+                let writes = |mount: &&Mount| match mount {
+                    Mount::Tmpfs { mode, owner, .. } => *owner == Owner::User || mode & 0o002 != 0,
+                    Mount::Link { access, .. } => *access == Access::ReadWrite,
+                    Mount::TorState { .. } | Mount::Profile { .. } => true,
+                    Mount::Proc | Mount::Dev | Mount::File { .. } | Mount::Socket { .. } => false,
+                };
+                let mounted: Vec<_> = container.mounts.iter().filter(writes).map(Mount::target).collect();
+                assert_eq!(writable(container.role), mounted, "{}", container.role);
+            }
+        }
+    }
+
+    #[test]
+    fn a_profile_that_is_kept_looks_like_one_that_is_not() {
+        let kept = Plan::new(&Intent { memory: Memory::Profile, ..intent() }, &root()).unwrap();
+        let facts = |plan: &Plan| Facts::of(plan.container(Role::Browser).unwrap());
+        assert_eq!(facts(&kept), facts(&Plan::new(&intent(), &root()).unwrap()));
     }
 
     #[test]

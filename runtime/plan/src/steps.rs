@@ -1,6 +1,7 @@
 //! The order of a launch, as data. An executor is one loop over [`LAUNCH`]; the documents print it.
 
 use crate::ids::Role;
+use crate::plan::Plan;
 use serde::Serialize;
 
 /// One action of a launch.
@@ -26,8 +27,23 @@ pub enum Action {
     Verify(Role),
     /// Let a container's program run.
     Start(Role),
-    /// Wait until tor and the gate listen.
+    /// Wait until all that the browser connects to listens.
     AwaitListeners,
+    /// Wait until a container's init has proved that nothing gets out.
+    Prove(Role),
+    /// Give up all that supervising a box does not need.
+    Confine,
+}
+
+impl Action {
+    /// The role whose container it concerns, if it is one.
+    #[must_use]
+    pub const fn role(self) -> Option<Role> {
+        match self {
+            Self::Create(role) | Self::Verify(role) | Self::Start(role) | Self::Prove(role) => Some(role),
+            Self::Enclose | Self::AwaitListeners | Self::Confine => None,
+        }
+    }
 }
 
 /// How a step is undone. Whatever happens, the kernel undoes all when the runtime's process ends, because the
@@ -47,20 +63,30 @@ const fn step(action: Action, why: &'static str, undo: Undo) -> Step {
     Step { action, why, undo }
 }
 
-/// The launch, in order; undone in reverse.
-pub const LAUNCH: [Step; 11] = [
+/// The launch, in order; undone in reverse. Where a plan has no container for a role, [`of`] leaves that role's steps out.
+pub const LAUNCH: [Step; 16] = [
     step(Action::Enclose, "everything after it then ends with this process, even by SIGKILL, and sees no path of the user", Undo::Namespaces),
     step(Action::Create(Role::Tor), "nothing runs before everything is verified", Undo::Delete(Role::Tor)),
     step(Action::Create(Role::Gate), "nothing runs before everything is verified", Undo::Delete(Role::Gate)),
+    step(Action::Create(Role::Display), "nothing runs before everything is verified", Undo::Delete(Role::Display)),
     step(Action::Create(Role::Browser), "nothing runs before everything is verified", Undo::Delete(Role::Browser)),
     step(Action::Verify(Role::Tor), "what the kernel made is compared with the plan, not what was asked of it", Undo::Nothing),
     step(Action::Verify(Role::Gate), "the same", Undo::Nothing),
+    step(Action::Verify(Role::Display), "the same", Undo::Nothing),
     step(Action::Verify(Role::Browser), "the same", Undo::Nothing),
     step(Action::Start(Role::Tor), "first, because it takes longest to be ready", Undo::Delete(Role::Tor)),
     step(Action::Start(Role::Gate), "before the browser, which would find no socket", Undo::Delete(Role::Gate)),
-    step(Action::AwaitListeners, "the browser gives up on a proxy that is not there, and the gate on a tor that is not", Undo::Nothing),
+    step(Action::Start(Role::Display), "likewise", Undo::Delete(Role::Display)),
+    step(Action::AwaitListeners, "the browser gives up on a proxy or a display that is not there, and the gate on a tor that is not", Undo::Nothing),
     step(Action::Start(Role::Browser), "last: its first request waits in tor until a circuit is up", Undo::Delete(Role::Browser)),
+    step(Action::Prove(Role::Browser), "its init tries every way out first, and starts no browser where one is open", Undo::Nothing),
+    step(Action::Confine, "last: every step before it needs what is given up", Undo::Namespaces),
 ];
+
+/// The steps of the launch of `plan`.
+pub fn of(plan: &Plan) -> impl Iterator<Item = &'static Step> {
+    LAUNCH.iter().filter(|step| step.action.role().is_none_or(|role| plan.container(role).is_some()))
+}
 
 #[cfg(test)]
 mod tests {
@@ -78,8 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn browser_starts_after_tor_and_the_gate_listen() {
-        assert!(position(Action::Start(Role::Gate)) < position(Action::AwaitListeners));
+    fn browser_starts_after_the_others_listen() {
+        for role in [Role::Tor, Role::Gate, Role::Display] {
+            assert!(position(Action::Start(role)) < position(Action::AwaitListeners), "{role}");
+        }
         assert!(position(Action::AwaitListeners) < position(Action::Start(Role::Browser)));
     }
 
