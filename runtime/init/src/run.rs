@@ -1,72 +1,67 @@
 //! Runs one program as process 1 (pid_namespaces(7), signalfd(2), wait(2)).
 
+use crate::bus::{Bus, Opened};
+use crate::error::Error;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-use std::fmt;
+use nix::unistd::{Pid, read};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, Stdio};
-
-/// What can go wrong.
-#[derive(Debug)]
-pub(crate) enum Error {
-    /// The command line is not one of the two forms.
-    Usage,
-    /// The program could not be started.
-    Start(String, std::io::Error),
-    /// A system call failed.
-    System(&'static str, Errno),
-    /// The report could not be written.
-    Report(std::io::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage => f.write_str("usage: init run -- PROGRAM [ARG ...] | init probe"),
-            Self::Start(program, _) => write!(f, "cannot start {program}"),
-            Self::System(call, _) => write!(f, "{call} failed"),
-            Self::Report(_) => f.write_str("cannot write the report"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Usage => None,
-            Self::Start(_, error) | Self::Report(error) => Some(error),
-            Self::System(_, errno) => Some(errno),
-        }
-    }
-}
+use torbox_plan::{BESIDE, NOT_OPENED, OPENED, Wish};
 
 /// Signals that are passed on to the program.
 const PASSED_ON: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+/// The signal at which every attempt to get out is made once more, beside the program. Whoever sends it learns nothing: what the attempts
+/// find goes to the runtime.
+const AUDIT: Signal = Signal::SIGUSR1;
+
+const READ: usize = 4096;
+/// More than the runtime ever has on its way.
+const MAX_WISHES: usize = 1 << 17;
+
+/// What becomes of what a program writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// It goes where init's own goes.
+    Kept,
+    /// Nobody reads it.
+    Dropped,
+}
 
 /// Runs `program` to its end; its exit code, or 128 plus the number of the signal that ended it.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<u8, Error> {
+///
+/// With a bus the program is a browser, which opens what comes through standard input.
+pub(crate) fn run(program: &str, arguments: &[&str], output: Output, mut bus: Option<Bus>) -> Result<u8, Error> {
     // A program inherits the mask of whoever starts it, and tor would never see a blocked SIGTERM.
     SigSet::all().thread_unblock().map_err(|errno| Error::System("sigprocmask", errno))?;
-    let child = start(program, arguments)?;
+    let child = start(program, arguments, output)?;
     let mut signals = SigSet::empty();
-    PASSED_ON.iter().chain([&Signal::SIGCHLD]).for_each(|&signal| signals.add(signal));
+    PASSED_ON.iter().chain([&Signal::SIGCHLD, &AUDIT]).for_each(|&signal| signals.add(signal));
     signals.thread_block().map_err(|errno| Error::System("sigprocmask", errno))?;
     let signal_fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|errno| Error::System("signalfd", errno))?;
     // It may have ended before its SIGCHLD could be waited for.
     if let Some(code) = reap(child)? {
         return Ok(code);
     }
-    let stdin = std::io::stdin();
+    let (stdin, mut wishes) = (std::io::stdin(), Vec::new());
+    torbox_sys::give_back_memory();
     loop {
-        if wait(signal_fd.as_fd(), stdin.as_fd())? == Woken::RuntimeGone {
+        if wait(signal_fd.as_fd(), stdin.as_fd(), bus.as_ref())? && !read_wishes(stdin.as_fd(), &mut wishes)? {
             return Ok(crate::FAILED);
         }
+        if let Some(bus) = &mut bus {
+            serve(bus, &mut wishes)?;
+        }
         while let Some(info) = signal_fd.read_signal().map_err(|errno| Error::System("read", errno))? {
-            pass_on(info.ssi_signo, child);
+            if info.ssi_signo == AUDIT as u32 {
+                audit()?;
+            } else {
+                pass_on(info.ssi_signo, child);
+            }
         }
         if let Some(code) = reap(child)? {
             return Ok(code);
@@ -74,20 +69,26 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<u8, Error> {
     }
 }
 
-fn start(program: &str, arguments: &[&str]) -> Result<Pid, Error> {
-    let child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn();
-    let child = child.map_err(|error| Error::Start(program.to_owned(), error))?;
+fn start(program: &str, arguments: &[&str], output: Output) -> Result<Pid, Error> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    if output == Output::Dropped {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+    }
+    let child = command.spawn().map_err(|error| Error::Start(program.to_owned(), error))?;
     Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
 }
 
-#[derive(PartialEq, Eq)]
-enum Woken {
-    Signal,
-    RuntimeGone,
+/// One that cannot be started has an end all the same. The loop reaps it.
+fn audit() -> Result<(), Error> {
+    let started = Command::new("/proc/self/exe").args(["audit", "--beside"]).stdin(Stdio::inherit()).spawn();
+    started.map(drop).or_else(|_| writeln!(std::io::stdout(), "{BESIDE}")).map_err(Error::Report)
 }
 
-fn wait(signals: BorrowedFd<'_>, lifeline: BorrowedFd<'_>) -> Result<Woken, Error> {
-    let mut fds = [PollFd::new(signals, PollFlags::POLLIN), PollFd::new(lifeline, PollFlags::POLLIN)];
+/// Waits until something happens; whether it is on the lifeline.
+fn wait(signals: BorrowedFd<'_>, lifeline: BorrowedFd<'_>, bus: Option<&Bus>) -> Result<bool, Error> {
+    let own = [signals, lifeline].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    let mut fds: Vec<_> = own.into_iter().chain(bus.into_iter().flat_map(Bus::fds)).collect();
     loop {
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) => break,
@@ -95,8 +96,29 @@ fn wait(signals: BorrowedFd<'_>, lifeline: BorrowedFd<'_>) -> Result<Woken, Erro
             Err(errno) => return Err(Error::System("poll", errno)),
         }
     }
-    let [_, lifeline] = fds;
-    Ok(if lifeline.any().unwrap_or(true) { Woken::RuntimeGone } else { Woken::Signal })
+    Ok(fds.get(1).is_none_or(|lifeline| lifeline.any().unwrap_or(true)))
+}
+
+/// Takes what came through the lifeline; `false` when the runtime is gone, or says what it never would.
+fn read_wishes(lifeline: BorrowedFd<'_>, wishes: &mut Vec<u8>) -> Result<bool, Error> {
+    let mut buffer = [0; READ];
+    let count = read(lifeline, &mut buffer).map_err(|errno| Error::System("read", errno))?;
+    wishes.extend(buffer.get(..count).unwrap_or_default());
+    Ok(count > 0 && wishes.len() <= MAX_WISHES)
+}
+
+/// Has the browser open what is asked for, and says on standard output what became of it, never what it was.
+fn serve(bus: &mut Bus, wishes: &mut Vec<u8>) -> Result<(), Error> {
+    let mut opened = bus.serve();
+    while let Some(end) = wishes.iter().position(|&byte| byte == b'\n') {
+        let line: Vec<u8> = wishes.drain(..=end).collect();
+        let wish = String::from_utf8(line).ok().and_then(|line| Wish::parse(line.trim_end()));
+        opened.extend(wish.map_or_else(|| vec![Opened::No], |wish| bus.open(wish.0)));
+    }
+    for outcome in opened {
+        writeln!(std::io::stdout(), "{}", if outcome == Opened::Yes { OPENED } else { NOT_OPENED }).map_err(Error::Report)?;
+    }
+    Ok(())
 }
 
 fn pass_on(number: u32, child: Pid) {

@@ -2,7 +2,7 @@
 //!
 //! It creates sockets and reads files of its own container; it connects to nothing and sends nothing.
 
-use crate::run::Error;
+use crate::error::Error;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use serde::Serialize;
 use std::collections::BTreeMap;
