@@ -1,6 +1,7 @@
 //! The gate as a relay between two AF_UNIX sockets, against no relay, socat and systemd-socket-proxyd, in one run.
-//! Three measures, medians of interleaved rounds: bulk, 500 parallel streams, and 64 bytes back and forth; and the
+//! Three measures, medians of interleaved rounds: 64 bytes back and forth, bulk, and 500 parallel streams; and the
 //! proportional set size of the relay at rest and with 500 streams open. What is not installed is named and left out.
+//! Words on the command line (`ping`, `bulk`, `streams`) choose among them.
 
 use rustix::event::{Timespec, epoll};
 use std::error::Error;
@@ -19,7 +20,10 @@ const BULK_BYTES: usize = 2 << 30;
 const STREAMS: usize = 500;
 const STREAM_BYTES: usize = 4 << 20;
 const CHUNK: usize = 256 * 1024;
-const PINGS: usize = 20_000;
+/// Short turns, so that what else the machine does falls on every relay alike.
+const PING_ROUNDS: usize = 100;
+const PINGS: usize = 500;
+const WARM_UP: usize = 50;
 const PING_BYTES: usize = 64;
 const HEADER_BYTES: usize = 8;
 const MIB: f64 = 1024.0 * 1024.0;
@@ -55,9 +59,13 @@ fn main() -> Outcome<()> {
     serve(&socks, Speech::Socks)?;
     let mut relays = start_all(directory.path(), &plain, &socks)?;
     let mut figures: Vec<Figures> = relays.iter().map(|_| Figures::default()).collect();
-    for _ in 0..ROUNDS {
-        for (relay, figures) in relays.iter().zip(&mut figures) {
-            measure(relay, figures).map_err(|error| format!("{}: {error}", relay.name))?;
+    let measures: [(&str, usize, Measure); 3] = [("ping", PING_ROUNDS, ping), ("bulk", ROUNDS, bulk), ("streams", ROUNDS, many)];
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    for (_, rounds, measure) in measures.iter().filter(|(name, ..)| chosen.is_empty() || chosen.iter().any(|word| word == name)) {
+        for _ in 0..*rounds {
+            for (relay, figures) in relays.iter().zip(&mut figures) {
+                measure(relay, figures).map_err(|error| format!("{}: {error}", relay.name))?;
+            }
         }
     }
     print_table(&relays, &figures);
@@ -215,18 +223,13 @@ fn open(relay: &Relay, swallows: usize) -> Outcome<UnixStream> {
     Ok(stream)
 }
 
-fn measure(relay: &Relay, figures: &mut Figures) -> Outcome<()> {
-    let pss = |relay: &Relay| relay.process.as_ref().map_or(Ok(0.0), |child| tree_pss(child.id()));
-    figures.bulk.push(bulk(relay)?);
-    figures.ping.push(ping(relay)?);
-    figures.rest.push(pss(relay)?);
-    let streams = (0..STREAMS).map(|_| open(relay, STREAM_BYTES)).collect::<Outcome<Vec<_>>>()?;
-    figures.streams.push(many(&streams)?);
-    figures.busy.push(pss(relay)?);
-    Ok(())
+type Measure = fn(&Relay, &mut Figures) -> Outcome<()>;
+
+fn pss(relay: &Relay) -> Outcome<f64> {
+    relay.process.as_ref().map_or(Ok(0.0), |child| tree_pss(child.id()))
 }
 
-fn bulk(relay: &Relay) -> Outcome<f64> {
+fn bulk(relay: &Relay, figures: &mut Figures) -> Outcome<()> {
     let mut stream = open(relay, BULK_BYTES)?;
     let chunk = vec![0x55; CHUNK];
     let start = Instant::now();
@@ -234,24 +237,34 @@ fn bulk(relay: &Relay) -> Outcome<f64> {
         stream.write_all(&chunk)?;
     }
     stream.read_exact(&mut [0])?;
-    Ok(BULK_BYTES as f64 / MIB / start.elapsed().as_secs_f64())
+    figures.bulk.push(BULK_BYTES as f64 / MIB / start.elapsed().as_secs_f64());
+    Ok(())
 }
 
-fn ping(relay: &Relay) -> Outcome<f64> {
+fn ping(relay: &Relay, figures: &mut Figures) -> Outcome<()> {
     let mut stream = open(relay, 0)?;
     let (message, mut answer) = ([0x55; PING_BYTES], [0; PING_BYTES]);
-    let mut times = Vec::with_capacity(PINGS);
-    for _ in 0..PINGS {
+    for turn in 0..WARM_UP + PINGS {
         let start = Instant::now();
         stream.write_all(&message)?;
         stream.read_exact(&mut answer)?;
-        times.push(start.elapsed().as_secs_f64() * 1e6);
+        if turn >= WARM_UP {
+            figures.ping.push(start.elapsed().as_secs_f64() * 1e6);
+        }
     }
-    Ok(median(&mut times))
+    Ok(())
+}
+
+fn many(relay: &Relay, figures: &mut Figures) -> Outcome<()> {
+    figures.rest.push(pss(relay)?);
+    let streams = (0..STREAMS).map(|_| open(relay, STREAM_BYTES)).collect::<Outcome<Vec<_>>>()?;
+    figures.streams.push(write_to_all(&streams)?);
+    figures.busy.push(pss(relay)?);
+    Ok(())
 }
 
 /// Writes to all streams from one thread, whichever has room; the time ends when the far end has all of it.
-fn many(streams: &[UnixStream]) -> Outcome<f64> {
+fn write_to_all(streams: &[UnixStream]) -> Outcome<f64> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut left = vec![STREAM_BYTES; streams.len()];
     for (stream, at) in streams.iter().zip(0..) {
@@ -304,11 +317,14 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn print_table(relays: &[Relay], figures: &[Figures]) {
-    println!("| relay | bulk MiB/s | 500 streams MiB/s | 64 B median us | PSS at rest MiB | PSS with 500 streams MiB |");
-    println!("|---|---|---|---|---|---|");
-    for (relay, figures) in relays.iter().zip(figures) {
-        let Figures { bulk, streams, ping, rest, busy } = figures;
-        let show = |values: &[f64]| median(&mut values.to_vec());
-        println!("| {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} |", relay.name, show(bulk), show(streams), show(ping), show(rest), show(busy));
+    println!("| relay | 64 B median us | added | bulk MiB/s | 500 streams MiB/s | PSS at rest MiB | PSS with 500 streams MiB |");
+    println!("|---|---|---|---|---|---|---|");
+    let show = |values: &[f64]| median(&mut values.to_vec());
+    for (relay, of_it) in relays.iter().zip(figures) {
+        let Figures { bulk, streams, ping, rest, busy } = of_it;
+        let without = relays.iter().zip(figures).find(|(none, _)| none.process.is_none() && none.speech == relay.speech);
+        let added = without.map_or(f64::NAN, |(_, none)| show(ping) - show(&none.ping));
+        print!("| {} | {:.1} | {added:.1} | {:.0} | {:.0} ", relay.name, show(ping), show(bulk), show(streams));
+        println!("| {:.1} | {:.1} |", show(rest), show(busy));
     }
 }

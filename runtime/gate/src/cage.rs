@@ -1,25 +1,29 @@
-//! The gate's own cage, closed once it listens: no file system (Landlock), no system call but those of `cage.toml` (seccomp).
+//! A cage that a program closes around itself once it listens: no file system (Landlock), no system call but those of its
+//! `cage.toml` (seccomp).
 //! The container has a cage as well; this one is tighter because nothing has to be started any more, and it is there when
-//! the gate runs alone. It never loosens anything, and once closed it cannot be opened. landlock(7), seccomp(2).
+//! the program runs alone. It never loosens anything, and once closed it cannot be opened. landlock(7), seccomp(2).
 
 use crate::config::Cage;
-use crate::policy::{Only, Syscall, When, cage::SYSCALLS};
-use crate::server::Server;
-use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
-};
+use crate::domain::{self, AccessFs, DomainError, Kept};
+use crate::policy::{Only, Syscall};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use rustix::fd::BorrowedFd;
 use std::collections::BTreeMap;
+
+/// What a program still needs once it is caged.
+pub struct Needs<'a> {
+    /// System calls.
+    pub calls: Vec<&'static Syscall>,
+    /// A directory whose files it may read.
+    pub readable: Option<BorrowedFd<'a>>,
+}
 
 /// Why the cage does not close.
 #[derive(Debug, thiserror::Error)]
 pub enum CageError {
-    /// The kernel refuses Landlock.
-    #[error("Landlock")]
-    Landlock(#[from] RulesetError),
-    /// The kernel has no Landlock, or has it switched off.
-    #[error("this kernel does not enforce Landlock")]
-    NoLandlock,
+    /// The file system cannot be given up.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
     /// The filter cannot be built, or the kernel refuses it.
     #[error("seccomp")]
     Seccomp(#[from] seccompiler::Error),
@@ -32,13 +36,13 @@ pub enum CageError {
 ///
 /// # Errors
 /// A part of it could not be closed, and the caller required all.
-pub fn close(server: &Server, cage: Cage, mut say: impl FnMut(&str)) -> Result<(), CageError> {
+pub fn close(needs: &Needs<'_>, cage: Cage, mut say: impl FnMut(&str)) -> Result<(), CageError> {
     if cage == Cage::Off {
         say("cage: off");
         return Ok(());
     }
     // Landlock first: its system calls are not on the filter's list.
-    for (name, outcome) in [("Landlock", landlock(server)), ("seccomp", seccomp(server))] {
+    for (name, outcome) in [("Landlock", landlock(needs.readable)), ("seccomp", seccomp(&needs.calls))] {
         match outcome {
             Ok(()) => say(&format!("cage: {name} enforced")),
             Err(error) if cage == Cage::Required => return Err(error),
@@ -48,28 +52,14 @@ pub fn close(server: &Server, cage: Cage, mut say: impl FnMut(&str)) -> Result<(
     Ok(())
 }
 
-/// No access to any file, no TCP, no abstract sockets and no signals beyond the gate itself.
-fn landlock(server: &Server) -> Result<(), CageError> {
-    let ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(ABI::V5))?
-        .handle_access(AccessNet::from_all(ABI::V5))?
-        .scope(Scope::from_all(ABI::V6))?
-        .create()?;
-    let ruleset = match server.awaited_directory() {
-        Some(directory) => ruleset.add_rule(PathBeneath::new(directory, AccessFs::ReadFile))?,
-        None => ruleset,
-    };
-    match ruleset.restrict_self()?.ruleset {
-        RulesetStatus::NotEnforced => Err(CageError::NoLandlock),
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
-    }
+/// No access to any file but the readable ones, no TCP, no abstract sockets and no signals beyond the program itself.
+fn landlock(readable: Option<BorrowedFd<'_>>) -> Result<(), CageError> {
+    domain::enter(readable.map(|directory| (directory, AccessFs::ReadFile.into())), Kept::Nothing)?;
+    Ok(())
 }
 
-fn seccomp(server: &Server) -> Result<(), CageError> {
-    let awaited = server.awaited_directory().is_some();
-    let allowed = SYSCALLS.iter().filter(|call| call.when == When::Always || awaited);
-    let program = filter(allowed, SeccompAction::KillProcess)?;
+fn seccomp(calls: &[&Syscall]) -> Result<(), CageError> {
+    let program = filter(calls.iter().copied(), SeccompAction::KillProcess)?;
     Ok(seccompiler::apply_filter(&program)?)
 }
 
@@ -95,6 +85,7 @@ fn rule(only: Only) -> Result<Option<SeccompRule>, seccompiler::BackendError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{When, cage::SYSCALLS};
     use rustix::fs::{CWD, Mode, OFlags, openat};
     use rustix::io::Errno;
     use rustix::net::{AddressFamily, SocketType, socket};

@@ -24,6 +24,157 @@ fn tag() -> Tag {
     Tag::parse("00112233").unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// Generated inputs, the same for the same seed: what random bytes would not find in a lifetime, put together at random.
+pub struct Inputs(u64);
+
+impl Inputs {
+    /// Inputs of this seed, which is not 0.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// xorshift64*: enough to vary.
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let most = most as u64;
+        usize::try_from((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % most).unwrap_or(0)
+    }
+
+    fn piece(&mut self) -> &'static [u8] {
+        let at = self.below(PIECES.len());
+        PIECES.get(at).copied().unwrap_or_default()
+    }
+
+    /// Bytes for any target.
+    pub fn bytes(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..self.below(24) {
+            match self.below(8) {
+                0 => bytes.extend(u8::try_from(self.below(256))),
+                1 if !bytes.is_empty() => {
+                    let (at, bit) = (self.below(bytes.len()), self.below(8));
+                    bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << bit);
+                }
+                2 if !bytes.is_empty() => bytes.truncate(self.below(bytes.len())),
+                3 => bytes.extend_from_slice(b"\r\n"),
+                _ => bytes.extend_from_slice(self.piece()),
+            }
+        }
+        bytes
+    }
+
+    /// Lines of a control session: commands with arguments that fit them or do not.
+    pub fn session(&mut self) -> Vec<u8> {
+        let mut session = Vec::new();
+        for _ in 0..=self.below(8) {
+            if self.below(16) == 0 {
+                session.extend(self.bytes());
+            } else {
+                session.extend_from_slice(self.command());
+                (0..self.below(4)).for_each(|_| self.word(&mut session));
+            }
+            session.extend_from_slice(b"\r\n");
+        }
+        session
+    }
+
+    fn command(&mut self) -> &'static [u8] {
+        let rules = crate::policy::control::COMMANDS;
+        let at = self.below(rules.len());
+        rules.get(at).map_or(b"", |rule| rule.id.as_bytes())
+    }
+
+    fn word(&mut self, session: &mut Vec<u8>) {
+        let piece = self.piece();
+        if piece.iter().all(u8::is_ascii_graphic) {
+            session.push(b' ');
+        }
+        session.extend_from_slice(piece);
+    }
+}
+
+/// Pieces of both protocols.
+const PIECES: &[&[u8]] = &[
+    b"\x05\x01\x02",
+    b"\x05\x02\x00\x02",
+    b"\x01\x04site\x05nonce",
+    b"\x05\x01\x00\x03\x0bexample.org\x00\x50",
+    b"\x05\xf0\x00\x03\x09localhost\x00\x00",
+    b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50",
+    b"\x05\x01\x00\x04",
+    b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00",
+    b"\x04\x01",
+    b"\xff",
+    b"\x00",
+    b"\r\n",
+    b"\n",
+    b" ",
+    b"\"",
+    b"\\",
+    b"=",
+    b"~",
+    b"$",
+    b",",
+    b"+",
+    b".",
+    b"\r\n.\r\n",
+    b"AUTHENTICATE ",
+    b"\"a secret of this box\"",
+    b"PROTOCOLINFO 1",
+    b"GETINFO ",
+    b"version",
+    b"circuit-status",
+    b"status/bootstrap-phase",
+    b"ns/id/",
+    b"ip-to-country/",
+    b"203.0.113.9",
+    b"net/listeners/socks",
+    b"GETCONF ",
+    b"Bridge",
+    b"ClientTransportPlugin",
+    b"SIGNAL NEWNYM",
+    b"SETEVENTS ",
+    b"CIRC",
+    b"STREAM",
+    b"EXTENDED",
+    b"ONION_CLIENT_AUTH_ADD ",
+    b"ONION_CLIENT_AUTH_REMOVE ",
+    b"ONION_CLIENT_AUTH_VIEW",
+    b"QUIT",
+    b"pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd",
+    b"x25519:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    b"Flags=Permanent",
+    b"1111111111111111111111111111111111111111",
+    b"3333333333333333333333333333333333333333",
+    b"0000000000000000000000000000000000000000",
+    b"250 OK\r\n",
+    b"250-",
+    b"250+",
+    b"650 ",
+    b"551 ",
+    b"CIRC 7 BUILT ",
+    b"CIRC 7 CLOSED",
+    b"STREAM 3 SUCCEEDED 7 x:80 ",
+    b"SOCKS_USERNAME=\"a\" ",
+    b"SOCKS_PASSWORD=\"b~00112233.0\"",
+    b"PURPOSE=HS_CLIENT_REND",
+    b"PROGRESS=100",
+    b"r n i d 2026-11-23 01:02:03 203.0.113.9 1 0\r\n",
+    b"a [2001:db8::9]:1\r\n",
+    b"SETCONF ",
+    b"RESETCONF ",
+    b"GETINFO address",
+    b"GETINFO config-text",
+    b"MAPADDRESS ",
+    b"ATTACHSTREAM ",
+    b"EXTENDCIRCUIT 0 ",
+    b"ADD_ONION ",
+    b"HSFETCH ",
+];
+
 /// A client's whole handshake. What is accepted is read alike when it is written anew for tor.
 pub fn socks_request(bytes: &[u8]) {
     for auth in [Auth::Required, Auth::Optional] {

@@ -118,7 +118,6 @@ impl Hub {
     pub(crate) fn start(config: &config::Control) -> Result<Self, ControlError> {
         let name = || config.secret.display().to_string();
         let secret = std::fs::read(&config.secret).map_err(|error| ControlError::Secret(name(), error))?;
-        let secret = secret.trim_ascii_end();
         if !SECRET_BYTES.contains(&secret.len()) {
             return Err(ControlError::SecretLength(name()));
         }
@@ -126,7 +125,7 @@ impl Hub {
             cookie: Cookie::open(&config.cookie)?,
             address: socket::address(&config.tor)?,
             listener: socket::listener(&config.listen)?,
-            secret: Secret::new(secret.to_vec()),
+            secret: Secret::new(secret),
             clients: Slab::new(),
             tor: None,
             display: Display::default(),

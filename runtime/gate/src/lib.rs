@@ -115,6 +115,7 @@
 //! - `socks_listener` `127.0.0.1:9150`: what Tor Browser's own tor answers
 //! - `hidden_fingerprint` `0000000000000000000000000000000000000000`: stands for every entry hop; no relay has it
 //! - `hidden_address` `0.0.0.0`: the address of that relay: of no country, and nobody's
+//! - `time_created` `2000-01-01T00:00:00.000000`: when any circuit was made: nyx cannot do without, and when tor made it is not told
 //!
 //! ## Control: limits
 //! - `sessions` 8: control connections at once; Tor Browser opens one
@@ -178,6 +179,8 @@ pub mod config;
 pub mod control;
 mod cookie;
 mod counters;
+pub mod domain;
+pub mod ending;
 #[doc(hidden)]
 pub mod fuzz;
 mod hub;
@@ -185,8 +188,9 @@ pub mod policy;
 mod relay;
 pub mod server;
 mod slab;
-mod socket;
+pub mod socket;
 pub mod socks;
+mod spin;
 mod stream;
 pub mod tag;
 pub mod upstream;

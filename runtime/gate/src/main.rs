@@ -29,7 +29,7 @@ fn serve(arguments: Vec<std::ffi::OsString>) -> Result<(), Box<dyn Error>> {
     let config = config::parse(arguments)?;
     let mut server = Server::start(&config)?;
     // Before `ready`: a client must never find a gate that is not yet caged.
-    cage::close(&server, config.cage, |line| eprintln!("torbox-gate: {line}"))?;
+    cage::close(&server.needs(), config.cage, |line| eprintln!("torbox-gate: {line}"))?;
     let mut out = std::io::stdout();
     out.write_all(b"ready\n")?;
     out.flush()?;

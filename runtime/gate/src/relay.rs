@@ -78,11 +78,13 @@ pub(crate) struct Tools {
     lent: usize,
     most: usize,
     buffer: Vec<u8>,
+    /// Bytes that all streams moved since this was last set to 0.
+    pub(crate) moved: u64,
 }
 
 impl Tools {
     pub(crate) fn new(most_pipes: usize) -> Self {
-        Self { spare: Vec::new(), lent: 0, most: most_pipes, buffer: vec![0; COPY_BYTES] }
+        Self { spare: Vec::new(), lent: 0, most: most_pipes, buffer: vec![0; COPY_BYTES], moved: 0 }
     }
 
     /// A pipe, unless too many are lent or the kernel has none: the caller then copies.

@@ -2,21 +2,24 @@
 //! It never decides what is allowed; it hands bytes to the parts that do, in turns, so that no connection starves another.
 
 use crate::admin::{self, Admin};
+use crate::cage::Needs;
 use crate::config::{Config, Lifeline};
 pub use crate::cookie::CookieError;
 use crate::counters::Counters;
+use crate::ending;
 pub use crate::hub::ControlError;
 use crate::hub::{Hub, Interest, Order};
+use crate::policy::{When, cage::SYSCALLS};
 use crate::policy::socks::{HANDSHAKES, PIPES, STREAMS};
 use crate::relay::{Ready, Room, Tools};
 use crate::slab::{Key, Slab};
 use crate::socket;
 pub use crate::socket::ListenError;
 use crate::socks::Auth;
+use crate::spin::{self, Spin};
 use crate::stream::{Context, Next, Stream};
 use crate::tag::{Tag, TagError};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -140,6 +143,7 @@ pub struct Server {
     redialed: Instant,
     started: Instant,
     swept: u64,
+    spin: Spin,
 }
 
 impl Server {
@@ -150,7 +154,7 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, GateError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| GateError::System("epoll_create1", e))?;
         let server = Self {
-            signals: watch_signals().map_err(GateError::Signals)?,
+            signals: ending::signals().map_err(GateError::Signals)?,
             socks: socket::listener(&config.socks)?,
             admin: config.admin.as_deref().map(socket::listener).transpose()?,
             tor_socks: socket::address(&config.tor_socks)?,
@@ -167,6 +171,7 @@ impl Server {
             redialed: Instant::now(),
             started: Instant::now(),
             swept: 0,
+            spin: Spin::default(),
             epoll,
         };
         server.watch_all(config.lifeline)?;
@@ -190,9 +195,12 @@ impl Server {
         }
     }
 
-    /// The directory that must stay readable, if tor's cookie has still to be read.
-    pub(crate) fn awaited_directory(&self) -> Option<&OwnedFd> {
-        self.hub.as_ref().and_then(|hub| hub.cookie().awaited_in())
+    /// What the cage must leave: the directory in which tor's cookie is awaited must stay readable until it was read.
+    #[must_use]
+    pub fn needs(&self) -> Needs<'_> {
+        let awaited = self.hub.as_ref().and_then(|hub| hub.cookie().awaited_in());
+        let calls = SYSCALLS.iter().filter(|call| call.when == When::Always || awaited.is_some());
+        Needs { calls: calls.collect(), readable: awaited.map(AsFd::as_fd) }
     }
 
     /// Serves until a signal or the lifeline ends it.
@@ -203,11 +211,7 @@ impl Server {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
-            let timeout = self.timeout();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(GateError::System("epoll_wait", error)),
-            }
+            self.wait(&mut events)?;
             for event in &events {
                 if let Some(end) = self.dispatch(*event) {
                     return Ok(end);
@@ -217,6 +221,20 @@ impl Server {
             self.redial();
             self.sweep();
         }
+    }
+
+    /// Sleeps until something happens, unless it pays to look again first.
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> Result<(), GateError> {
+        let timeout = self.timeout();
+        let moved = std::mem::take(&mut self.tools.moved);
+        if spin::FEW.contains(&moved) && timeout != Some(AT_ONCE) && self.spin.is_due() {
+            let until = Instant::now() + spin::MOST;
+            while events.is_empty() && Instant::now() < until {
+                poll(&self.epoll, events, Some(&AT_ONCE))?;
+            }
+            if events.is_empty() { self.spin.missed() } else { self.spin.found() }
+        }
+        if events.is_empty() { poll(&self.epoll, events, timeout.as_ref()) } else { Ok(()) }
     }
 
     /// No timer runs while nothing is connected: an idle gate uses no processor time at all.
@@ -241,7 +259,7 @@ impl Server {
         let flags = event.flags;
         match Who::from_token(event.data.u64())? {
             Who::Signals => return Some(End::Signal),
-            Who::Lifeline => return lifeline_is_over().then_some(End::Lifeline),
+            Who::Lifeline => return ending::lifeline_is_over().then_some(End::Lifeline),
             Who::SocksListener => self.accept_streams(),
             Who::AdminListener => self.accept_admin(),
             Who::Client(key) => self.stream_event(key, flags, |stream| &mut stream.client_ready),
@@ -482,6 +500,15 @@ impl Server {
     }
 }
 
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+fn poll(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: Option<&Timespec>) -> Result<(), GateError> {
+    match epoll::wait(epoll, rustix::buffer::spare_capacity(events), timeout) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(GateError::System("epoll_wait", error)),
+    }
+}
+
 /// Edge-triggered: what is left unread stays noted in [`Ready`] and costs no system call.
 const EDGES: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ET);
 
@@ -510,19 +537,6 @@ fn flags_for(interest: Interest) -> epoll::EventFlags {
 
 fn watch(epoll: &OwnedFd, fd: impl AsFd, who: Who, flags: epoll::EventFlags) -> Result<(), Errno> {
     epoll::add(epoll, fd, epoll::EventData::new_u64(who.token()), flags)
-}
-
-/// As process 1 the gate has no default action for any signal; read as events, they need no handler either.
-fn watch_signals() -> Result<SignalFd, nix::errno::Errno> {
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    signals.thread_block()?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-}
-
-/// Whatever the parent writes is ignored; only the end counts.
-fn lifeline_is_over() -> bool {
-    let mut ignored = [0_u8; 256];
-    !matches!(rustix::io::read(rustix::stdio::stdin(), &mut ignored), Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
 }
 
 /// Takes as many descriptors as it may have, and says how many those are.

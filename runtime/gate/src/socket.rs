@@ -1,4 +1,4 @@
-//! The few socket operations of the gate, all AF_UNIX, all non-blocking, all close-on-exec. unix(7), socket(2).
+//! The few socket operations of the gate and of the display, all AF_UNIX, all non-blocking, all close-on-exec. unix(7), socket(2).
 //! It never makes a socket of another family, and binds only when the gate starts.
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -32,12 +32,15 @@ pub enum ListenError {
 ///
 /// # Errors
 /// The path is too long or has a NUL byte.
-pub(crate) fn address(path: &Path) -> std::result::Result<SocketAddrUnix, ListenError> {
+pub fn address(path: &Path) -> std::result::Result<SocketAddrUnix, ListenError> {
     SocketAddrUnix::new(path).map_err(|error| ListenError::Address(path.display().to_string(), error))
 }
 
 /// Listens at `path` with mode 0666, in place of a socket that an earlier run left.
-pub(crate) fn listener(path: &Path) -> std::result::Result<OwnedFd, ListenError> {
+///
+/// # Errors
+/// Something else is in the way, or the kernel refused.
+pub fn listener(path: &Path) -> std::result::Result<OwnedFd, ListenError> {
     let name = || path.display().to_string();
     let address = address(path)?;
     match std::fs::symlink_metadata(path) {
@@ -62,12 +65,18 @@ fn listen_at(address: &SocketAddrUnix) -> Result<OwnedFd> {
 }
 
 /// The next connection, if one waits.
-pub(crate) fn accept(listener: &OwnedFd) -> Result<OwnedFd> {
+///
+/// # Errors
+/// What accept4(2) says.
+pub fn accept(listener: &OwnedFd) -> Result<OwnedFd> {
     accept_with(listener, FLAGS)
 }
 
-/// Connects to one of tor's sockets. `EAGAIN` means that its queue is full.
-pub(crate) fn dial(address: &SocketAddrUnix) -> Result<OwnedFd> {
+/// Connects to a socket. `EAGAIN` means that its queue is full.
+///
+/// # Errors
+/// What connect(2) says.
+pub fn dial(address: &SocketAddrUnix) -> Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
     connect(&socket, address)?;
     Ok(socket)

@@ -198,7 +198,9 @@ impl Stream {
             (false, true) => tor.ready.gone,
             (false, false) => false,
         };
-        if up.moved + down.moved != before {
+        let moved = up.moved + down.moved - before;
+        context.tools.moved += moved;
+        if moved > 0 {
             self.deadline = context.now + u64::from(IDLE_SECONDS);
         }
         match (over, again_up == Turn::Again || again_down == Turn::Again) {

@@ -6,7 +6,7 @@
 
 use super::reply::{Circuit, CircuitEvent, StreamEvent, StreamStatus};
 use super::text::{Fingerprint, quote};
-use crate::policy::control::{CIRCUITS, CIRCUITS_PER_HOUR, HIDDEN_ADDRESS, HIDDEN_FINGERPRINT, RELAYS};
+use crate::policy::control::{CIRCUITS, CIRCUITS_PER_HOUR, HIDDEN_ADDRESS, HIDDEN_FINGERPRINT, RELAYS, TIME_CREATED};
 use crate::tag::Tag;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -114,7 +114,7 @@ impl Display {
         self.recent.push_back(now);
         self.numbers += 1;
         let path = disclose(&known.circuit, onion, &mut self.relays);
-        let line = format!("650 CIRC {} BUILT {path} PURPOSE=GENERAL\r\n", self.numbers);
+        let line = format!("650 CIRC {}\r\n", built_line(self.numbers, &path));
         known.shown = Some((self.numbers, path));
         Some((self.numbers, Some(Shown::Circ(line))))
     }
@@ -123,7 +123,7 @@ impl Display {
     #[must_use]
     pub fn circuit_status(&self) -> Vec<String> {
         let shown = self.circuits.values().filter_map(|known| known.shown.as_ref());
-        shown.map(|(number, path)| format!("{number} BUILT {path} PURPOSE=GENERAL")).collect()
+        shown.map(|(number, path)| built_line(*number, path)).collect()
     }
 
     /// Whether clients were shown this relay in the open.
@@ -151,6 +151,10 @@ pub enum Onion {
     No,
     /// It does, or may.
     Yes,
+}
+
+fn built_line(number: u64, path: &str) -> String {
+    format!("{number} BUILT {path} PURPOSE=GENERAL TIME_CREATED={TIME_CREATED}")
 }
 
 fn disclose(circuit: &Circuit, onion: Onion, relays: &mut VecDeque<Fingerprint>) -> String {

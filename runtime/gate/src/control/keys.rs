@@ -32,6 +32,11 @@ impl OnionKeys {
         self.0.remove(address);
     }
 
+    /// Forgets all of them, as tor does with keys that are not permanent when it makes a new identity.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// One key, or all of them.
     pub fn view(&self, address: Option<&OnionAddress>) -> impl Iterator<Item = (&OnionAddress, &ClientKey)> {
         self.0.iter().filter(move |(known, _)| address.is_none_or(|wanted| wanted == *known))

@@ -49,7 +49,7 @@ impl Question {
             Self::BootstrapPhase => reply::progress(message).map_or_else(|| FAILED.to_owned(), bootstrap_phase),
             Self::Relay(relay, text) => self::relay(message, relay, text, display),
             Self::Country(_, text) => country(text, reply::country(message).unwrap_or(['?', '?'])),
-            Self::NewNym => if message.code == 250 { OK } else { FAILED }.to_owned(),
+            Self::NewNym => renewed(message.code, keys),
             Self::OnionAdd(address, key) => onion_added(message.code, address, key, keys),
             Self::OnionRemove(address) => onion_removed(message.code, address, keys),
         }
@@ -100,6 +100,14 @@ pub fn unknown_relay(text: &str) -> String {
 pub fn country(text: &str, country: [char; 2]) -> String {
     let [a, b] = country;
     format!("250-ip-to-country/{text}={a}{b}\r\n{OK}")
+}
+
+fn renewed(code: u16, keys: &mut OnionKeys) -> String {
+    if code != 250 {
+        return FAILED.to_owned();
+    }
+    keys.clear();
+    OK.to_owned()
 }
 
 /// Whether tor knew the address before (251) would tell of the user's other runs; 251 here is about this run.

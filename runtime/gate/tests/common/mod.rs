@@ -56,7 +56,7 @@ impl Gate {
     pub(crate) fn start_with_control() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        std::fs::write(path("secret"), format!("{SECRET}\n")).unwrap();
+        std::fs::write(path("secret"), SECRET).unwrap();
         let (control, tor, cookie, secret) = (path("control"), path("tor-control"), path("cookie"), path("secret"));
         let options = [["--control", &control], ["--tor-control", &tor], ["--tor-cookie", &cookie], ["--control-secret-file", &secret]];
         Self::start_in(directory, options.as_flattened())

@@ -121,12 +121,12 @@ fn g5_the_circuit_display_hides_the_entry_and_what_is_not_this_boxs() {
     assert_eq!(
         shown,
         [
-            format!("650 CIRC 1 BUILT {path} PURPOSE=GENERAL\r\n"),
+            format!("650 CIRC 1 BUILT {path} PURPOSE=GENERAL TIME_CREATED=2000-01-01T00:00:00.000000\r\n"),
             "650 STREAM 2 SENTCONNECT 1 box.invalid:0 SOCKS_USERNAME=\"example.org\" SOCKS_PASSWORD=\"nonce\"\r\n".to_owned(),
         ]
     );
     let status = fixture.say("GETINFO circuit-status");
-    assert_eq!(status, format!("250+circuit-status=\r\n1 BUILT {path} PURPOSE=GENERAL\r\n.\r\n250 OK\r\n"));
+    assert_eq!(status, format!("250+circuit-status=\r\n1 BUILT {path} PURPOSE=GENERAL TIME_CREATED=2000-01-01T00:00:00.000000\r\n.\r\n250 OK\r\n"));
     assert_eq!(fixture.event("CIRC 8 CLOSED $X REASON=FINISHED"), [""; 0]);
     let closed = fixture.event(&format!("CIRC 7 CLOSED ${GUARD}~g,${MIDDLE}~m REASON=FINISHED"));
     assert_eq!(closed, [format!("650 CIRC 1 CLOSED {path}\r\n")]);
@@ -139,7 +139,7 @@ fn g5_onion_circuits_hide_the_second_hop_too() {
         fixture.say("SETEVENTS CIRC STREAM");
         fixture.event(&format!("CIRC 7 BUILT ${GUARD},${VANGUARD},${MIDDLE},${EXIT} PURPOSE={purpose}"));
         let shown = fixture.event(&format!("STREAM 3 SUCCEEDED 7 {target} SOCKS_USERNAME=\"a\" SOCKS_PASSWORD=\"b~00112233.0\""));
-        assert_eq!(shown[0], format!("650 CIRC 1 BUILT ${HIDDEN},${HIDDEN},${MIDDLE},${EXIT} PURPOSE=GENERAL\r\n"));
+        assert_eq!(shown[0], format!("650 CIRC 1 BUILT ${HIDDEN},${HIDDEN},${MIDDLE},${EXIT} PURPOSE=GENERAL TIME_CREATED=2000-01-01T00:00:00.000000\r\n"));
     }
 }
 
@@ -200,6 +200,9 @@ fn onion_keys_of_this_run_only() {
     let remove = format!("onion_client_auth_remove {}", ADDRESS.to_uppercase());
     assert_eq!(fixture.ask(&remove, "250 OK\r\n").1, "250 OK\r\n");
     assert_eq!(fixture.say(&remove), format!("251 No credentials for \"{ADDRESS}\"\r\n"), "tor is not asked");
+    fixture.ask(&add, "250 OK\r\n");
+    assert_eq!(Question::NewNym.answer(&message("250 OK\r\n"), &mut fixture.display, &mut fixture.keys), "250 OK\r\n");
+    assert_eq!(fixture.say("ONION_CLIENT_AUTH_VIEW"), "250-ONION_CLIENT_AUTH_VIEW\r\n250 OK\r\n", "tor has forgotten it as well");
 }
 
 #[test]
