@@ -1,0 +1,138 @@
+//! Turns the policy files into tables of constants, so that the program parses no file and carries no parser.
+//! It never decides anything: a rule that it cannot express, or a field that it does not know, fails the build.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+const POLICY: &str = "../plan/policy/display";
+
+/// The one argument of a system call that is allowed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, untagged)]
+enum Only {
+    Value { argument: u8, value: u64 },
+    Zero { argument: u8, zero: u64 },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Syscall {
+    name: String,
+    only: Option<Only>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cage {
+    syscall: Vec<Syscall>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Global {
+    interface: String,
+    version: u32,
+    reason: String,
+}
+
+/// What an argument is set to.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Fixed {
+    Word(u32),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Constant {
+    event: Option<String>,
+    request: Option<String>,
+    set: BTreeMap<String, Fixed>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Choice {
+    event: String,
+    argument: usize,
+    only: Vec<u32>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wayland {
+    global: Vec<Global>,
+    constant: Vec<Constant>,
+    choice: Vec<Choice>,
+}
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    println!("cargo::rerun-if-changed={POLICY}");
+    let cage: Cage = toml::from_str(&read("cage.toml")?)?;
+    let wayland: Wayland = toml::from_str(&read("wayland.toml")?)?;
+    write("cage.rs", &cage_table(&cage)?)?;
+    write("wayland.rs", &wayland_tables(&wayland)?)
+}
+
+fn read(name: &str) -> Outcome<String> {
+    let path = Path::new(POLICY).join(name);
+    fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn write(name: &str, text: &str) -> Outcome<()> {
+    Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join(name), text)?)
+}
+
+fn wayland_tables(policy: &Wayland) -> Outcome<String> {
+    let mut text = String::from("/// Globals that are offered.\npub const GLOBALS: &[Global] = &[\n");
+    for Global { interface, version, reason } in &policy.global {
+        writeln!(text, "Global {{ interface: {interface:?}, version: {version}, reason: {reason:?} }},")?;
+    }
+    writeln!(text, "];\n/// Arguments that are constant.\npub const CONSTANTS: &[Constant] = &[")?;
+    for Constant { event, request, set, reason } in &policy.constant {
+        let (way, name) = match (event, request) {
+            (Some(name), None) => ("Event", name),
+            (None, Some(name)) => ("Request", name),
+            _ => return Err("a constant is of one event or of one request".into()),
+        };
+        let (interface, message) = name.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?;
+        let set: String = set.iter().map(|(place, fixed)| format!("({place}, {}), ", fixed_value(fixed))).collect();
+        writeln!(text, "Constant {{ way: Way::{way}, interface: {interface:?}, message: {message:?}, set: &[{set}], reason: {reason:?} }},")?;
+    }
+    writeln!(text, "];\n/// Events that go on only with certain values.\npub const CHOICES: &[Choice] = &[")?;
+    for Choice { event, argument, only, reason } in &policy.choice {
+        let (interface, message) = event.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?;
+        writeln!(text, "Choice {{ interface: {interface:?}, message: {message:?}, argument: {argument}, only: &{only:?}, reason: {reason:?} }},")?;
+    }
+    Ok(text + "];\n")
+}
+
+fn fixed_value(fixed: &Fixed) -> String {
+    match fixed {
+        Fixed::Word(word) => format!("Fixed::Word({word})"),
+        Fixed::Text(text) => format!("Fixed::Text({text:?})"),
+    }
+}
+
+fn cage_table(policy: &Cage) -> Outcome<String> {
+    let mut text = String::from("/// System calls after start.\npub const SYSCALLS: &[Syscall] = &[\n");
+    for Syscall { name, only, reason } in &policy.syscall {
+        let only = match only {
+            None => "Only::Any".to_owned(),
+            Some(Only::Value { argument, value }) => format!("Only::Value {{ argument: {argument}, value: {value} }}"),
+            Some(Only::Zero { argument, zero }) => format!("Only::Zero {{ argument: {argument}, bits: {zero} }}"),
+        };
+        writeln!(text, "Syscall {{ id: {name:?}, number: libc::SYS_{name}, only: {only}, when: When::Always, reason: {reason:?} }},")?;
+    }
+    Ok(text + "];\n")
+}

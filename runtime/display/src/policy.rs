@@ -1,0 +1,81 @@
+//! The policy files as tables of constants, made by the build script. What no rule names is refused.
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client.
+    Request,
+    /// From the server.
+    Event,
+}
+
+/// A global that is offered.
+#[derive(Debug)]
+pub struct Global {
+    /// Its interface.
+    pub interface: &'static str,
+    /// The highest version that is offered.
+    pub version: u32,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The value of an argument that is the same for everybody.
+#[derive(Debug)]
+pub enum Fixed {
+    /// A number.
+    Word(u32),
+    /// A text.
+    Text(&'static str),
+}
+
+/// A message with arguments that are the same for everybody.
+#[derive(Debug)]
+pub struct Constant {
+    /// Which way it goes.
+    pub way: Way,
+    /// Its object's interface.
+    pub interface: &'static str,
+    /// Its name.
+    pub message: &'static str,
+    /// Places, from 0, and values of the arguments.
+    pub set: &'static [(usize, Fixed)],
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// An event that goes on only with certain values.
+#[derive(Debug)]
+pub struct Choice {
+    /// Its object's interface.
+    pub interface: &'static str,
+    /// Its name.
+    pub message: &'static str,
+    /// The place of the argument, from 0.
+    pub argument: usize,
+    /// The values.
+    pub only: &'static [u32],
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The cage.
+pub mod cage {
+    use torbox_gate::policy::{Only, Syscall, When};
+    include!(concat!(env!("OUT_DIR"), "/cage.rs"));
+}
+
+/// What a client gets of a compositor.
+pub mod wayland {
+    use super::{Choice, Constant, Fixed, Global, Way};
+    include!(concat!(env!("OUT_DIR"), "/wayland.rs"));
+}
+
+/// Connections at once; a browser opens a handful.
+pub const CONNECTIONS: usize = 64;
+/// Descriptors in one message: libwayland sends no more, and libxcb 16.
+pub const DESCRIPTORS: usize = 28;
+/// Descriptors that came before the message to which they belong.
+pub const PENDING_DESCRIPTORS: usize = 2 * DESCRIPTORS;
+/// Bytes read at once, and all that one direction ever holds.
+pub const HELD_BYTES: usize = 64 * 1024;
