@@ -4,4 +4,12 @@
 //! from the kernel equals the plan's facts.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking"))]
 
+pub mod engine;
+#[cfg(target_os = "linux")]
+pub mod files;
+#[cfg(target_os = "linux")]
 pub mod native;
+pub mod protocol;
+mod secret;
+mod system;
+mod texts;

@@ -3,6 +3,7 @@
 //! The seccomp filter is installed by libcontainer's child while the container is created, after its capabilities are
 //! gone and before its program can run, so that a created container already has everything that will be verified.
 
+use super::confine::install;
 use super::enclose::{BUNDLES, CONTAINERS, Enclosed};
 use libcontainer::container::Container as Handle;
 use libcontainer::container::builder::ContainerBuilder;
@@ -12,16 +13,16 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::unistd::{Pid, pipe2};
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use torbox_plan::oci::{self, RenderError};
 use torbox_plan::seccomp::{self, Instruction};
-use torbox_plan::{BoxName, Container, Role};
+use torbox_plan::{BoxName, Container, Role, Wish};
 
 /// A container that could not be created, started or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +75,8 @@ pub(super) struct Created {
     pub(super) pid: Pid,
     /// Its standard output and error.
     pub(super) output: File,
-    /// Held open for as long as it shall live; never written to, never read.
-    _lifeline: OwnedFd,
+    /// Held open for as long as it shall live, and never read. The browser's init reads wishes from it; never waited for.
+    lifeline: File,
     handle: Handle,
 }
 
@@ -88,6 +89,7 @@ pub(super) fn create(name: &BoxName, container: &Container) -> Result<Created, C
     spec.save(bundle.join("config.json")).map_err(|source| CreateError::Bundle { role, source })?;
     let filter = seccomp::profile(role).and_then(|profile| seccomp::compile(&profile)).map_err(|error| CreateError::Render { role, source: error.into() })?;
     let (stdin, lifeline) = channel(role)?;
+    fcntl(&lifeline, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| CreateError::Prepare { role, source: errno.into() })?;
     let (output, stdout) = channel(role)?;
     let stderr = stdout.try_clone().map_err(|source| CreateError::Prepare { role, source })?;
     let failed = |source| CreateError::Runtime { what: "create", role, source: Box::new(source) };
@@ -103,7 +105,7 @@ pub(super) fn create(name: &BoxName, container: &Container) -> Result<Created, C
     let handle = builder.as_init(&bundle).with_systemd(false).with_detach(true).build().map_err(failed)?;
     let pid = handle.pid().map(|pid| Pid::from_raw(pid.as_raw()));
     let pid = pid.ok_or_else(|| CreateError::Prepare { role, source: io::Error::other("the container has no process") })?;
-    Ok(Created { role, pid, output: File::from(output), _lifeline: lifeline, handle })
+    Ok(Created { role, pid, output: File::from(output), lifeline: File::from(lifeline), handle })
 }
 
 fn channel(role: Role) -> Result<(OwnedFd, OwnedFd), CreateError> {
@@ -114,6 +116,11 @@ impl Created {
     /// Lets the program run.
     pub(super) fn start(&mut self) -> Result<(), CreateError> {
         self.handle.start().map_err(|source| CreateError::Runtime { what: "start", role: self.role, source: Box::new(source) })
+    }
+
+    /// Passes a wish on to the browser's init.
+    pub(super) fn wish(&mut self, wish: &Wish) -> io::Result<()> {
+        self.lifeline.write_all(format!("{wish}\n").as_bytes())
     }
 
     /// Kills whatever is left of it and removes its state and control group.
@@ -131,8 +138,7 @@ struct Filtered {
 impl Executor for Filtered {
     /// Called in the container when everything else is set up, before its creation is reported.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        let filter: Vec<_> = self.filter.iter().map(|&Instruction { code, jt, jf, k }| libc::sock_filter { code, jt, jf, k }).collect();
-        torbox_sys::install(&filter).map_err(|error| ExecutorValidationError::ArgValidationError(format!("seccomp: {error}")))
+        install(&self.filter).map_err(|error| ExecutorValidationError::ArgValidationError(format!("seccomp: {error}")))
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {

@@ -2,20 +2,23 @@
 //!
 //! Runs in a mount namespace of its own, so that all of it ends with the process. Everything that a container can read
 //! of its mounts (proc_pid_mountinfo(5)) is a path of this root, the same on every host: images come in as the lower
-//! layer of an overlay, whose own path is what is shown; links, files and state lie on tmpfs. Only the display socket is
-//! bound from the host as it is.
+//! layer of an overlay, whose own path is what is shown; links, files and state lie on tmpfs. Only the display
+//! server's socket is bound from the host as it is, and only for the display's container.
 
-use super::protocol::Supplies;
+use super::launch::Supplies;
+use crate::secret::random_hex;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Gid, Uid, chdir, chown, pivot_root};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use torbox_plan::{Container, Link, Mount, Network, Plan, Role, SuppliedFile};
-use torbox_plan::oci::Sources;
+use torbox_plan::oci::{Sources, Uptime};
 
 /// A mount or file that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,9 @@ pub(super) enum EncloseError {
         #[source]
         source: Errno,
     },
+    /// A plan that has no tor.
+    #[error("the plan has no container for tor")]
+    NoTor,
     /// A file or directory of the new root.
     #[error("cannot make {} for the box", path.display())]
     Make {
@@ -47,6 +53,12 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const GUARD: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 /// Where tor's kept state is bound.
 pub(super) const KEEP: &str = "/keep";
+/// tor's working state.
+pub(super) const STATE: &str = "/state";
+/// Where the browser's kept profile is bound.
+pub(super) const KEEP_PROFILE: &str = "/keep-profile";
+/// The profile that the browser works on.
+pub(super) const PROFILE: &str = "/profile";
 /// libcontainer's own state.
 pub(super) const CONTAINERS: &str = "/containers";
 /// Bundles (OCI runtime specification, "Filesystem Bundle").
@@ -88,11 +100,11 @@ fn devices(new: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where groups can be limited the host's hierarchies are kept. Elsewhere libcontainer, which cannot do without, is shown a
-/// fresh view of the unified one, whose refusals it tolerates.
+/// Root keeps the host's hierarchies, where groups can be limited. A user is shown the unified one from its own group
+/// downwards; where that cannot be limited libcontainer, which cannot do without, tolerates its refusals.
 fn cgroups(new: &Path, plan: &Plan) -> Result<()> {
     let target = make_dir(&new.join("sys/fs/cgroup"))?;
-    if plan.containers.iter().all(|container| container.cgroup.limits.is_some()) {
+    if plan.outer_uids.is_empty() && plan.containers.iter().all(|container| container.cgroup.limits.is_some()) {
         return attach(Some("/sys/fs/cgroup"), &target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None);
     }
     attach(Some("cgroup2"), &target, Some("cgroup2"), GUARD, None)
@@ -102,7 +114,12 @@ fn cgroups(new: &Path, plan: &Plan) -> Result<()> {
 fn host_sources(new: &Path, plan: &Plan, supplies: &Supplies) -> Result<()> {
     bind(&supplies.tor_root, &make_dir(&new.join("lower/tor"))?)?;
     bind(&supplies.browser_root, &make_dir(&new.join("lower/browser"))?)?;
-    bind(&supplies.tor_state, &make_dir(&new.join("keep"))?)?;
+    if let Some(state) = &supplies.tor_state {
+        bind(state, &make_dir(&new.join("keep"))?)?;
+    }
+    if let Some(profile) = &supplies.profile {
+        bind(profile, &make_dir(&new.join("keep-profile"))?)?;
+    }
     for mount in plan.containers.iter().flat_map(|container| &container.mounts) {
         if let Mount::Socket { source, target: _ } = mount {
             bind(source, &make_file(&new.join("display"), &[])?)?;
@@ -119,27 +136,42 @@ fn private_sources(plan: &Plan, supplies: &Supplies) -> Result<()> {
         attach(Some("overlay"), &root, Some("overlay"), MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID, Some(&options))?;
     }
     for link in Link::ALL {
-        let directory = make_dir(&Path::new("/links").join(link.name()))?;
-        tmpfs(&directory, "size=64k,mode=755")?;
-        give(&directory, plan.container(link.owner()))?;
+        make_link(plan, link)?;
     }
+    let tor = plan.container(Role::Tor).ok_or(EncloseError::NoTor)?;
     let files = make_dir(Path::new("/files"))?;
-    tmpfs(&files, "size=1m,mode=755")?;
+    tmpfs_of(tor, tor, &files, "size=1m,mode=555")?;
     secret(&files.join(SuppliedFile::Torrc.name()), plan.torrc.as_bytes(), plan.container(Role::Tor))?;
-    secret(&files.join(SuppliedFile::Xauthority.name()), &supplies.xauthority, plan.container(Role::Browser))?;
-    let state = make_dir(Path::new("/state"))?;
-    tmpfs(&state, &format!("size={},mode=700", tor_state_size(plan)))?;
-    give(&state, plan.container(Role::Tor))
+    secret(&files.join(SuppliedFile::DisplayCookie.name()), &supplies.display_cookie, plan.container(Role::Display))?;
+    let path = files.join(SuppliedFile::ControlSecret.name());
+    let control_secret = random_hex().map_err(|source| EncloseError::Make { path: path.clone(), source })?;
+    // Two roles of different ids read it: its mode admits both, and it is mounted nowhere else.
+    make_file(&path, control_secret.as_bytes())?;
+    for container in &plan.containers {
+        for mount in &container.mounts {
+            if let Mount::TorState { target: _, size } | Mount::Profile { target: _, size } = mount {
+                tmpfs_of(container, container, &make_dir(Path::new(&Enclosed.source(mount)))?, &format!("size={size},mode=700"))?;
+            }
+        }
+    }
+    Ok(())
 }
 
-fn tor_state_size(plan: &Plan) -> u64 {
-    let mounts = plan.containers.iter().flat_map(|container| &container.mounts);
-    mounts.filter_map(|mount| if let Mount::TorState { size, target: _ } = mount { Some(*size) } else { None }).sum()
+/// A directory that the link's owner writes to and its user's group can enter; what the owner makes in it belongs to that group.
+fn make_link(plan: &Plan, link: Link) -> Result<()> {
+    let Some(owner) = plan.container(link.owner()) else { return Ok(()) };
+    let user = link.user().and_then(|role| plan.container(role)).unwrap_or(owner);
+    tmpfs_of(owner, user, &make_dir(&link_dir(link))?, "size=64k,mode=2750")
+}
+
+/// Where the runtime finds a link's sockets.
+pub(super) fn link_dir(link: Link) -> PathBuf {
+    Path::new("/links").join(link.name())
 }
 
 const fn image_of(role: Role) -> &'static str {
     match role {
-        Role::Tor | Role::Gate => "tor",
+        Role::Tor | Role::Gate | Role::Display => "tor",
         Role::Browser => "browser",
     }
 }
@@ -154,13 +186,25 @@ impl Sources for Enclosed {
 
     fn source(&self, mount: &Mount) -> String {
         match mount {
-            Mount::Link { link, .. } => format!("/links/{}", link.name()),
+            Mount::Link { link, .. } => link_dir(*link).display().to_string(),
             Mount::File { file, .. } => format!("/files/{}", file.name()),
-            Mount::TorState { .. } => "/state".to_owned(),
+            Mount::TorState { .. } => STATE.to_owned(),
+            Mount::Profile { .. } => PROFILE.to_owned(),
             Mount::Socket { .. } => "/display".to_owned(),
             Mount::Proc | Mount::Dev | Mount::Tmpfs { .. } => String::new(),
         }
     }
+
+    fn uptime(&self) -> Uptime {
+        let shown = Uptime { boot: clock(ClockId::CLOCK_BOOTTIME), monotonic: clock(ClockId::CLOCK_MONOTONIC) };
+        // A kernel without time namespaces has no such file.
+        shown.without(&fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default())
+    }
+}
+
+/// A clock that every kernel with time namespaces has.
+fn clock(id: ClockId) -> Duration {
+    clock_gettime(id).map(Duration::from).unwrap_or_default()
 }
 
 /// The network namespace that the containers of `network` share with the runtime, if they do.
@@ -181,6 +225,12 @@ fn bind(source: &Path, target: &Path) -> Result<()> {
 
 fn tmpfs(target: &Path, options: &str) -> Result<()> {
     attach(Some("tmpfs"), target, Some("tmpfs"), GUARD, Some(options))
+}
+
+/// A tmpfs that belongs to the user of `owner` and the group of `group`. What a container reads of its mounts says whose a tmpfs is, as the number that
+/// the host has for it: the caller's must not stand there.
+fn tmpfs_of(owner: &Container, group: &Container, target: &Path, options: &str) -> Result<()> {
+    tmpfs(target, &format!("{options},uid={},gid={}", owner.outside_uid(), group.outside_gid()))
 }
 
 /// Adds `flags` to those of the bind mount at `target`; the ones it has may be locked and must be repeated (mount_namespaces(7)).

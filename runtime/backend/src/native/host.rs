@@ -3,8 +3,9 @@
 use nix::unistd::{Uid, User, getegid, geteuid};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use torbox_plan::{BoxName, CgroupAccess, IdRange, Identity, Role};
+use torbox_plan::{BoxName, IdRange, Identity, Role};
 
 /// No ids to map the containers to.
 #[derive(Debug, thiserror::Error)]
@@ -70,41 +71,101 @@ fn parse_range(text: &str, name: &str, uid: u32) -> Option<IdRange> {
     ranges.max_by_key(|range| range.count)
 }
 
-/// Which control groups can be made. Root makes them at the top of the hierarchy; a user has none unless the machine
-/// delegates them, which libcontainer's manager cannot use from inside a group that holds other processes.
-#[must_use]
-pub fn cgroup_access() -> CgroupAccess {
-    if geteuid().is_root() && CONTROLLERS.iter().any(|path| Path::new(path).exists()) {
-        return CgroupAccess::Delegated;
-    }
-    CgroupAccess::None
+/// What the control groups of a box must be able to limit.
+const CONTROLLERS: [&str; 2] = ["memory", "pids"];
+const GROUPS: &str = "/sys/fs/cgroup";
+
+/// Where the control groups of a box can be made (cgroups(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Groups {
+    /// At the top of every hierarchy, by root.
+    Top,
+    /// Below this group of the unified hierarchy, which is still to be made.
+    Below(PathBuf),
+    /// Nowhere: memory and processes cannot be limited.
+    Nowhere,
 }
 
-/// A process limit can be set: on the unified hierarchy, or on the old one.
-const CONTROLLERS: [&str; 2] = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/pids/tasks"];
+/// Finds out where box `name` can have its control groups.
+#[must_use]
+pub fn groups(name: &BoxName) -> Groups {
+    let top = || ["cgroup.controllers", "pids/tasks"].iter().any(|file| Path::new(GROUPS).join(file).exists());
+    match delegated_base() {
+        _ if geteuid().is_root() => if top() { Groups::Top } else { Groups::Nowhere },
+        Some(base) if passes_on(&base) => Groups::Below(base.join(format!("torbox-{name}"))),
+        _ => Groups::Nowhere,
+    }
+}
 
-/// Removes control groups of a box that does not run, left by a runtime that was killed. Only root's boxes have any.
+/// The highest group above this process that was delegated to the caller: systemd gives each user one for what runs in a
+/// desktop session. The highest, so that every call of torbox finds the same (cgroups(7), "Delegation of a cgroup").
+fn delegated_base() -> Option<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mut base = PathBuf::from(GROUPS);
+    fs::exists(base.join("cgroup.controllers")).ok().filter(|unified| *unified)?;
+    for part in Path::new(own) {
+        base.push(part);
+        if fs::metadata(&base).is_ok_and(|group| group.uid() == geteuid().as_raw()) {
+            return Some(base);
+        }
+    }
+    None
+}
+
+/// Whether `base` can pass all of [`CONTROLLERS`] on: it does already, or it has them and holds no process (cgroups(7)).
+fn passes_on(base: &Path) -> bool {
+    let all_in = |file: &str| {
+        let has = fs::read_to_string(base.join(file)).unwrap_or_default();
+        CONTROLLERS.iter().all(|controller| has.split_whitespace().any(|one| one == *controller))
+    };
+    all_in(PASSED_ON) || all_in("cgroup.controllers") && fs::read_to_string(base.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
+}
+
+const PASSED_ON: &str = "cgroup.subtree_control";
+
+/// Makes the group that [`groups`] found room for.
+///
+/// # Errors
+/// What mkdir(2) and write(2) say.
+pub(super) fn make_group(group: &Path) -> io::Result<()> {
+    let base = group.parent().unwrap_or(group);
+    CONTROLLERS.iter().try_for_each(|controller| fs::write(base.join(PASSED_ON), format!("+{controller}")))?;
+    match fs::create_dir(group) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Where the runtime's own processes are below a user's group, so that the group itself holds none.
+pub(super) const RUNTIME_GROUP: &str = "runtime";
+
+/// Removes control groups of a box that does not run, left by a runtime that was killed.
 ///
 /// # Errors
 /// What rmdir(2) says. `ResourceBusy`, after all others were removed: in one of them is a process, of the runtime that was
 /// killed and is about to end, or of a box of that name that another installation of torbox runs.
 pub fn remove_left_cgroups(name: &BoxName) -> io::Result<()> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else { return Ok(()) };
-    let below = hierarchies.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir());
     let mut outcome = Ok(());
-    for hierarchy in std::iter::once(PathBuf::from("/sys/fs/cgroup")).chain(below) {
-        for role in Role::ALL {
-            match fs::remove_dir(hierarchy.join(format!("torbox-{name}-{role}"))) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => outcome = Err(error),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+    for group in left_groups(name) {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => outcome = Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
     outcome
+}
+
+/// Every group that box `name` may have had, those inside others first.
+fn left_groups(name: &BoxName) -> Vec<PathBuf> {
+    let of_roles = |at: &Path| Role::ALL.map(|role| at.join(format!("torbox-{name}-{role}")));
+    if !geteuid().is_root() {
+        let Some(group) = delegated_base().map(|base| base.join(format!("torbox-{name}"))) else { return Vec::new() };
+        return of_roles(&group).into_iter().chain([group.join(RUNTIME_GROUP), group]).collect();
+    }
+    let hierarchies = fs::read_dir(GROUPS).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    std::iter::once(PathBuf::from(GROUPS)).chain(hierarchies.filter(|path| path.is_dir())).flat_map(|at| of_roles(&at)).collect()
 }
 
 #[cfg(test)]

@@ -2,22 +2,30 @@
 //!
 //! It is single-threaded: libcontainer forks and allocates in the child. It inherits no environment.
 
+use super::admin;
+use super::confine::{ConfineError, confine_inner};
 use super::create::{CreateError, Created, create};
 use super::enclose::{EncloseError, enclose};
 use super::keep::{self, KeepError};
 use super::observe::{ObserveError, observe};
-use super::outer::read_request;
-use super::protocol::{Event, Launch, Supplies};
-use super::supervise::{Ending, Flow, Watch, Watched, bootstrap, end};
-use nix::sys::signal::Signal;
+use super::launch::{Launch, Supplies};
+use crate::protocol::{Event, Request};
+use super::supervise::{Ending, Flow, Happening, Watch, Watched, end};
+use crate::texts::{self, bootstrap, opened, says_it_listens};
+use nix::sys::signal::{Signal, kill};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use torbox_plan::steps::{Action, LAUNCH};
-use torbox_plan::{Container, Facts, Mismatch, Plan, PlanError, Role};
+use torbox_plan::steps::{self, Action};
+use torbox_plan::{BESIDE, Container, Facts, Mismatch, Plan, PlanError, Proof, Role, Wish};
+use torbox_sys::give_back_memory;
 
-/// How long tor and the gate may take to listen.
+/// How long tor, the gate and the display may take to listen.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an init may take to try every way out.
+const PROOF_PATIENCE: Duration = Duration::from_secs(10);
+/// How init begins what it says of a failure of its own.
+const INIT: &str = "init: ";
 /// How long tor may take to end when asked to, and to write its state. The others have nothing to write.
 const TOR_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -37,12 +45,18 @@ enum InnerError {
     Mismatch { role: Role, differences: Vec<Mismatch> },
     #[error(transparent)]
     Keep(#[from] KeepError),
+    #[error("cannot give up what supervising does not need")]
+    Confine(#[from] ConfineError),
     #[error("the {0} container does not exist at this step")]
     NoContainer(Role),
     #[error("{0} ended with code {1} while the box was running")]
     Lost(Role, u8),
-    #[error("tor and the gate were not ready within {} s", LISTEN_PATIENCE.as_secs())]
-    Silent,
+    #[error("{0}; the browser was not started")]
+    Escaped(String),
+    #[error("the browser's container did not prove within {} s that it holds", PROOF_PATIENCE.as_secs())]
+    Unproved,
+    #[error("not ready within {} s: {}", LISTEN_PATIENCE.as_secs(), texts::names(.0))]
+    Silent(Vec<Role>),
     #[error("cannot watch the box")]
     Watch(#[source] io::Error),
     #[error("the launch was called off")]
@@ -75,6 +89,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn hint(error: &InnerError) -> Option<String> {
     match error {
         InnerError::Mismatch { .. } => Some("nothing was started; this kernel or its security module does not give what the box needs".to_owned()),
+        InnerError::Escaped(_) => Some("please report this: `torbox audit` shows all that was tried".to_owned()),
         InnerError::Lost(Role::Tor, _) => Some("what tor said last stands above; --verbose shows all of it".to_owned()),
         _ => None,
     }
@@ -91,9 +106,8 @@ fn run() -> Result<Option<u8>, InnerError> {
     let began = Instant::now();
     // Dies with __outer, the last process outside this PID namespace (prctl(2), PR_SET_PDEATHSIG).
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| InnerError::Watch(errno.into()))?;
-    let watch = Watch::new().map_err(|errno| InnerError::Watch(errno.into()))?;
-    let request = read_request().map_err(InnerError::Request)?;
-    let Launch { intent, host, supplies } = serde_json::from_str(&request).map_err(|error| InnerError::Request(error.into()))?;
+    let mut watch = Watch::new().map_err(|errno| InnerError::Watch(errno.into()))?;
+    let Launch { intent, host, supplies } = watch.requests().launch().map_err(InnerError::Request)?;
     let mut launcher = Launcher { plan: Plan::new(&intent, &host)?, supplies, watch, boxed: Vec::new(), began };
     let outcome = launcher.launch().and_then(|()| launcher.supervise());
     let undone = launcher.undo();
@@ -111,7 +125,8 @@ struct Launcher {
 
 impl Launcher {
     fn launch(&mut self) -> Result<(), InnerError> {
-        for step in &LAUNCH {
+        let steps: Vec<_> = steps::of(&self.plan).collect();
+        for step in steps {
             self.act(step.action)?;
             let action = format!("{:?}", step.action);
             let after = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -124,7 +139,7 @@ impl Launcher {
         match action {
             Action::Enclose => {
                 enclose(&self.plan, &self.supplies)?;
-                Ok(keep::restore(self.planned(Role::Tor)?)?)
+                Ok(keep::restore(&self.plan)?)
             }
             Action::Create(role) => {
                 let created = create(&self.plan.name, self.planned(role)?)?;
@@ -139,6 +154,8 @@ impl Launcher {
                 if role == Role::Browser { report(&Event::Running { pid }).map_err(InnerError::Report) } else { Ok(()) }
             }
             Action::AwaitListeners => self.await_listeners(),
+            Action::Prove(role) => self.prove(role),
+            Action::Confine => Ok(confine_inner(self.plan.containers.iter().map(|container| container.cgroup.path.as_str()))?),
         }
     }
 
@@ -158,27 +175,64 @@ impl Launcher {
         if differences.is_empty() { Ok(()) } else { Err(InnerError::Mismatch { role, differences }) }
     }
 
-    /// The gate says `ready` when its sockets exist, tor that it opened its own.
+    /// Waits for the proof of `role`, the first that comes out of its container.
+    fn prove(&mut self, role: Role) -> Result<(), InnerError> {
+        if !self.planned(role)?.proves() {
+            return Ok(());
+        }
+        let mut failure = String::new();
+        let mut proved = |happening: Happening<'_>| {
+            if let Happening::Line(from, line) = happening && from == role {
+                failure.push_str(line.strip_prefix(INIT).unwrap_or_default());
+                if tell_proof(role, line) {
+                    return Flow::Enough;
+                }
+            }
+            respond(happening)
+        };
+        match self.watch.run(&mut self.boxed, Some(Instant::now() + PROOF_PATIENCE), &mut proved) {
+            Ok(None) => Ok(()),
+            Ok(Some(Ending::Exited(ended, _))) if ended == role && !failure.is_empty() => Err(InnerError::Escaped(failure)),
+            Ok(Some(Ending::Exited(ended, code))) => Err(InnerError::Lost(ended, code)),
+            Ok(Some(Ending::Asked)) => Err(InnerError::CalledOff),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(InnerError::Unproved),
+            Err(error) => Err(InnerError::Watch(error)),
+        }
+    }
+
+    /// Every role but the browser has to say that it listens, and tor's init before that that it finds a network.
     fn await_listeners(&mut self) -> Result<(), InnerError> {
-        let (mut gate, mut tor) = (false, false);
-        let mut listen = |role, line: &str| {
-            gate |= role == Role::Gate && line == "ready";
-            tor |= role == Role::Tor && (line.contains("Opened Socks listener") || bootstrap(line).is_some());
-            tell(role, line);
-            if gate && tor { Flow::Enough } else { Flow::More }
+        let mut silent: Vec<Role> = self.plan.containers.iter().map(|container| container.role).filter(|role| *role != Role::Browser).collect();
+        let mut proved = !self.planned(Role::Tor)?.proves();
+        let mut listen = |happening: Happening<'_>| {
+            if let Happening::Line(role, line) = happening {
+                if role == Role::Tor && !proved && tell_proof(role, line) {
+                    proved = true;
+                    return Flow::More;
+                }
+                silent.retain(|awaited| *awaited != role || !says_it_listens(role, line));
+            }
+            respond(happening);
+            if proved && silent.is_empty() { Flow::Enough } else { Flow::More }
         };
         match self.watch.run(&mut self.boxed, Some(Instant::now() + LISTEN_PATIENCE), &mut listen) {
             Ok(None) => Ok(()),
             Ok(Some(Ending::Exited(role, code))) => Err(InnerError::Lost(role, code)),
             Ok(Some(Ending::Asked)) => Err(InnerError::CalledOff),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(InnerError::Silent),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(InnerError::Silent(silent)),
             Err(error) => Err(InnerError::Watch(error)),
         }
     }
 
     /// Watches until the box ends. The end of the browser is how a box is meant to end; that of another role is a failure.
     fn supervise(&mut self) -> Result<Option<u8>, InnerError> {
-        match self.watch.run(&mut self.boxed, None, &mut tell).map_err(InnerError::Watch)? {
+        give_back_memory();
+        let mut respond = |happening: Happening<'_>| match happening {
+            // It may have ended just now, which ends the box.
+            Happening::Request(Request::Audit, Some(browser)) => kill(browser.pid, Signal::SIGUSR1).map_or(Flow::More, |()| Flow::More),
+            happening => respond(happening),
+        };
+        match self.watch.run(&mut self.boxed, None, &mut respond).map_err(InnerError::Watch)? {
             Some(Ending::Exited(Role::Browser, code)) => Ok(Some(code)),
             Some(Ending::Exited(role, code)) => Err(InnerError::Lost(role, code)),
             Some(Ending::Asked) | None => Ok(None),
@@ -195,14 +249,32 @@ impl Launcher {
             let deleted = watched.created.delete().map_err(InnerError::from);
             first = first.and(ended).and(deleted);
         }
-        first.and(keep::save().map_err(InnerError::from))
+        first.and(keep::save(&self.plan).map_err(InnerError::from))
     }
 }
 
-/// Passes a line of a role on as an event. Failing to report means that the launching process is gone, which ends the
-/// request pipe too.
-fn tell(role: Role, line: &str) -> Flow {
-    let progress = if role == Role::Tor { bootstrap(line) } else { None };
-    report(&progress.unwrap_or_else(|| Event::Line { role, text: line.to_owned() })).ok();
+/// Passes a line of a role on as an event, and answers requests with one. Failing to report means that the launching
+/// process is gone, which ends the request pipe too.
+fn respond(happening: Happening<'_>) -> Flow {
+    let event = match happening {
+        Happening::Line(role, line) if let Some(error) = opened(role, line) => Event::Opened { error },
+        Happening::Line(Role::Tor, line) if let Some((percent, summary)) = bootstrap(line) => Event::Bootstrap { percent, summary },
+        Happening::Line(role, line) => Event::Line { role, text: line.to_owned() },
+        Happening::Request(Request::Open(address), browser) => match browser.map_or(Err(io::ErrorKind::NotFound.into()), |browser| browser.wish(&Wish(address))) {
+            Ok(()) => return Flow::More,
+            Err(error) => Event::Opened { error: Some(error.to_string()) },
+        },
+        Happening::Request(Request::NewIdentity, _) => Event::NewIdentity { error: admin::new_identity().err().map(|error| chain(&error)) },
+        // There is no browser yet beside which it could be made.
+        Happening::Request(Request::Audit, _) => Event::Line { role: Role::Browser, text: BESIDE.trim_end().to_owned() },
+    };
+    report(&event).ok();
     Flow::More
+}
+
+/// Reports `line` if it is a proof; whether it is. Asked only until there is one: what the program says later proves nothing.
+fn tell_proof(role: Role, line: &str) -> bool {
+    let Some(proof) = Proof::parse(line) else { return false };
+    report(&Event::Proved { role, proof }).ok();
+    true
 }

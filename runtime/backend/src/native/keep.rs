@@ -1,25 +1,42 @@
-//! tor's state between runs: its guards, and the directory documents that make the next start quick.
+//! What outlives a box: tor's guards and the directory documents that make the next start quick, and of the browser what a profile keeps.
 //!
-//! tor works on a tmpfs; a closed list of files is copied in before it starts and out after it ended. tor may have been
+//! Both work on a tmpfs; a closed list of files is copied in before they start and out after they ended. They may have been
 //! taken over, so only regular files of bounded size come out, never through a link, and each replaces the kept one whole.
 
-use super::enclose::KEEP;
+use super::enclose::{KEEP, KEEP_PROFILE, PROFILE, STATE};
 use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid, chown};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use torbox_plan::Container;
+use torbox_plan::{Container, JOURNAL, Mount, PROFILE_FILES, Plan};
 
 /// Files of tor's data directory that are kept (tor(1), "FILES").
-const KEPT: [&str; 5] = ["state", "cached-certs", "cached-microdesc-consensus", "cached-microdescs", "cached-microdescs.new"];
+const TOR_FILES: [&str; 5] = ["state", "cached-certs", "cached-microdesc-consensus", "cached-microdescs", "cached-microdescs.new"];
 const MAX_FILE: u64 = 64 << 20;
-const STATE: &str = "/state";
+
+/// Files that are kept of a directory of a container.
+struct Kept<'a> {
+    files: &'static [&'static str],
+    working: &'static Path,
+    keep: &'static Path,
+    container: &'a Container,
+}
+
+fn kept(plan: &Plan) -> impl Iterator<Item = Kept<'_>> {
+    let of = |container, mount: &Mount| match mount {
+        Mount::TorState { .. } => Some(Kept { files: &TOR_FILES, working: Path::new(STATE), keep: Path::new(KEEP), container }),
+        Mount::Profile { .. } => Some(Kept { files: &PROFILE_FILES, working: Path::new(PROFILE), keep: Path::new(KEEP_PROFILE), container }),
+        _ => None,
+    };
+    let all = plan.containers.iter().flat_map(move |container| container.mounts.iter().filter_map(move |mount| of(container, mount)));
+    all.filter(|kept| kept.keep.is_dir())
+}
 
 /// A file that could not be copied.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot keep tor's {}", path.display())]
+#[error("cannot keep {}", path.display())]
 pub(super) struct KeepError {
     /// Which.
     path: PathBuf,
@@ -28,32 +45,38 @@ pub(super) struct KeepError {
     source: io::Error,
 }
 
-/// Puts what was kept where tor finds it.
-pub(super) fn restore(tor: &Container) -> Result<(), KeepError> {
-    for name in KEPT {
-        let target = Path::new(STATE).join(name);
-        let owner = (Uid::from_raw(tor.outside_uid()), Gid::from_raw(tor.outside_gid()));
-        let give = |target: &Path| chown(target, Some(owner.0), Some(owner.1)).map_err(io::Error::from);
-        let copied = copy(&Path::new(KEEP).join(name), &target).and_then(|found| if found { give(&target) } else { Ok(()) });
-        copied.map_err(|source| KeepError { path: target, source })?;
+/// Puts what was kept where its program finds it.
+pub(super) fn restore(plan: &Plan) -> Result<(), KeepError> {
+    for Kept { files, working, keep, container } in kept(plan) {
+        let give = |target: &Path| chown(target, Some(Uid::from_raw(container.outside_uid())), Some(Gid::from_raw(container.outside_gid()))).map_err(io::Error::from);
+        for name in files {
+            let target = working.join(name);
+            let copied = copy(&keep.join(name), &target).and_then(|found| if found { give(&target) } else { Ok(()) });
+            copied.map_err(|source| KeepError { path: target, source })?;
+        }
     }
     Ok(())
 }
 
-/// Keeps what tor left.
-pub(super) fn save() -> Result<(), KeepError> {
-    for name in KEPT {
-        let target = Path::new(KEEP).join(name);
-        let fresh = Path::new(KEEP).join(format!(".{name}.new"));
-        let copied = copy(&Path::new(STATE).join(name), &fresh).and_then(|found| if found { replace_kept(&fresh, &target) } else { Ok(()) });
-        copied.map_err(|source| KeepError { path: target, source })?;
+/// Keeps what was left. A kept journal goes first: beside another state of its database it would spoil it.
+pub(super) fn save(plan: &Plan) -> Result<(), KeepError> {
+    for Kept { files, working, keep, .. } in kept(plan) {
+        let target = |name: &str| keep.join(name);
+        for name in files.iter().filter(|name| name.ends_with(JOURNAL)) {
+            remove(&target(name)).map_err(|source| KeepError { path: target(name), source })?;
+        }
+        for name in files {
+            let fresh = keep.join(format!(".{name}.new"));
+            let copied = copy(&working.join(name), &fresh).and_then(|found| if found { replace_kept(keep, &fresh, &target(name)) } else { Ok(()) });
+            copied.map_err(|source| KeepError { path: target(name), source })?;
+        }
     }
     Ok(())
 }
 
 /// The kept file belongs to whom the directory belongs to: the user, not an id of the box.
-fn replace_kept(fresh: &Path, target: &Path) -> io::Result<()> {
-    let directory = fs::metadata(KEEP)?;
+fn replace_kept(keep: &Path, fresh: &Path, target: &Path) -> io::Result<()> {
+    let directory = fs::metadata(keep)?;
     chown(fresh, Some(Uid::from_raw(directory.uid())), Some(Gid::from_raw(directory.gid())))?;
     fs::rename(fresh, target)
 }
@@ -77,9 +100,13 @@ fn copy(source: &Path, target: &Path) -> io::Result<bool> {
 }
 
 fn replace(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(path)?;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -12,22 +12,30 @@
 //! and because its death, however it comes, must end every process, mount and socket of the box: the kernel does that
 //! for a PID namespace whose process 1 ends.
 
+mod admin;
+mod confine;
 mod create;
 mod enclose;
+mod files;
 mod host;
 mod inner;
 mod keep;
+mod launch;
 mod launcher;
 mod observe;
 mod outer;
-mod protocol;
+mod requests;
 mod supervise;
 
-pub use host::{IdError, cgroup_access, identity, remove_left_cgroups};
+pub use crate::secret::random_hex;
+pub use confine::{ConfineError, confine_launcher, confine_viewer};
+pub use files::Files;
+pub use host::{Groups, IdError, groups, identity, remove_left_cgroups};
 pub use inner::inner_main;
-pub use launcher::{LaunchError, Launched};
+pub use launch::{Launch, Supplies};
+pub use launcher::{LaunchError, Launched, STILL};
 pub use outer::outer_main;
-pub use protocol::{Event, Launch, Supplies};
+pub use torbox_sys::close_on_exec;
 
 /// Hidden subcommand of the process that enters the namespaces.
 pub const OUTER: &str = "__outer";

@@ -4,6 +4,7 @@
 //! still shows up as a difference.
 
 use super::enclose::shares_network;
+use crate::texts::{self, MountInfo, Status};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,17 +27,17 @@ type Result<T> = std::result::Result<T, ObserveError>;
 /// The facts of the container whose process 1 is `pid`. `others` are the processes 1 of the other containers; `container`
 /// says only where to look: which paths to check for being guarded, and which control group to read.
 pub(super) fn observe(pid: Pid, others: &[Pid], container: &Container) -> Result<Facts> {
-    let status = status(pid)?;
+    let status = Status::parse(&read(proc(pid, "status"))?);
     let mountinfo = mountinfo(pid)?;
     let guarded = guarded(pid, &mountinfo, container);
     Ok(Facts {
-        no_new_privs: status.number("NoNewPrivs", 10) == Some(1),
-        seccomp_filters: if status.number("Seccomp", 10) == Some(2) { status.number("Seccomp_filters", 10).unwrap_or(0) as u32 } else { 0 },
-        capabilities: ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].iter().map(|set| status.number(set, 16).unwrap_or(u64::MAX)).fold(0, |all, set| all | set),
+        no_new_privs: status.no_new_privs(),
+        seccomp_filters: status.seccomp_filters(),
+        capabilities: status.capabilities(),
         user: status.user(),
         own_namespaces: own_namespaces(pid, others)?,
         network: if shares_network(container.network) { shared_network(pid)? } else { own_network(pid)? },
-        rlimits: limits(pid)?,
+        rlimits: texts::limits(&read(proc(pid, "limits"))?),
         mounts: mounts(pid, &mountinfo, &guarded),
         guarded,
         limits: group_limits(&container.cgroup.path),
@@ -49,28 +50,6 @@ fn proc(pid: Pid, name: &str) -> PathBuf {
 
 fn read(path: PathBuf) -> Result<String> {
     fs::read_to_string(&path).map_err(|source| ObserveError { path, source })
-}
-
-struct Status(BTreeMap<String, String>);
-
-fn status(pid: Pid) -> Result<Status> {
-    let text = read(proc(pid, "status"))?;
-    Ok(Status(text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()))
-}
-
-impl Status {
-    fn number(&self, key: &str, radix: u32) -> Option<u64> {
-        self.0.get(key).and_then(|value| u64::from_str_radix(value, radix).ok())
-    }
-
-    /// The one user id; an impossible one if real, effective, saved and file-system id differ.
-    fn user(&self) -> u32 {
-        let ids: BTreeSet<u32> = self.0.get("Uid").into_iter().flat_map(|ids| ids.split_whitespace()).filter_map(|id| id.parse().ok()).collect();
-        match ids.first() {
-            Some(&id) if ids.len() == 1 => id,
-            _ => u32::MAX,
-        }
-    }
 }
 
 /// The number of a namespace: two processes share it if and only if the numbers are equal (namespaces(7)).
@@ -100,12 +79,7 @@ fn shared_network(pid: Pid) -> Result<NetworkFact> {
 }
 
 fn own_network(pid: Pid) -> Result<NetworkFact> {
-    let table = read(proc(pid, "net/dev"))?;
-    let mut interfaces: Vec<String> = table.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect();
-    interfaces.sort();
-    let v4 = read(proc(pid, "net/route"))?.lines().skip(1).count();
-    let v6 = optional(proc(pid, "net/ipv6_route")).lines().filter(|line| !line.ends_with(" lo")).count();
-    Ok(NetworkFact::Own { interfaces, routes: v4 + v6 })
+    Ok(texts::network(&read(proc(pid, "net/dev"))?, &read(proc(pid, "net/route"))?, &optional(proc(pid, "net/ipv6_route"))))
 }
 
 /// Empty where the kernel has no such file.
@@ -113,37 +87,8 @@ fn optional(path: PathBuf) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-const LIMITS: [(&str, &str); 2] = [("Max core file size", "RLIMIT_CORE"), ("Max open files", "RLIMIT_NOFILE")];
-
-/// Limits of proc_pid_limits(5); one whose soft and hard values differ is reported as the larger.
-fn limits(pid: Pid) -> Result<BTreeMap<String, u64>> {
-    let text = read(proc(pid, "limits"))?;
-    let parse = |value: &str| value.parse().unwrap_or(u64::MAX);
-    let found = LIMITS.iter().filter_map(|(label, name)| {
-        let values = text.lines().find_map(|line| line.strip_prefix(label))?;
-        let mut values = values.split_whitespace().map(parse);
-        Some(((*name).to_owned(), values.next()?.max(values.next()?)))
-    });
-    Ok(found.collect())
-}
-
-/// One line of proc_pid_mountinfo(5).
-struct MountInfo {
-    target: String,
-    options: BTreeSet<String>,
-    kind: String,
-}
-
 fn mountinfo(pid: Pid) -> Result<Vec<MountInfo>> {
-    Ok(read(proc(pid, "mountinfo"))?.lines().filter_map(parse_mount).collect())
-}
-
-fn parse_mount(line: &str) -> Option<MountInfo> {
-    let (own, superblock) = line.split_once(" - ")?;
-    let mut fields = own.split(' ').skip(4);
-    let target = fields.next()?.to_owned();
-    let options = fields.next()?.split(',').map(str::to_owned).collect();
-    Some(MountInfo { target, options, kind: superblock.split(' ').next()?.to_owned() })
+    Ok(texts::mountinfo(&read(proc(pid, "mountinfo"))?))
 }
 
 fn mounts(pid: Pid, mountinfo: &[MountInfo], guarded: &BTreeSet<String>) -> BTreeMap<String, MountFact> {
@@ -186,18 +131,4 @@ fn group_limits(path: &str) -> Option<(u64, u64)> {
     let memory = number(format!("/sys/fs/cgroup{path}/memory.max")).or_else(|| number(format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")));
     let pids = number(format!("/sys/fs/cgroup{path}/pids.max")).or_else(|| number(format!("/sys/fs/cgroup/pids{path}/pids.max")));
     Some((memory?, pids?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mountinfo_lines_are_read_by_field() {
-        let line = "36 35 98:0 /mnt1 /mnt2 ro,noatime master:1 - ext3 /dev/root rw,errors=continue";
-        let mount = parse_mount(line).unwrap();
-        assert_eq!((mount.target.as_str(), mount.kind.as_str()), ("/mnt2", "ext3"));
-        assert_eq!(mount.options, ["noatime", "ro"].map(str::to_owned).into());
-        assert!(parse_mount("36 35 98:0 /mnt1").is_none());
-    }
 }

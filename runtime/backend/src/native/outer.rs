@@ -1,13 +1,14 @@
 //! `torbox __outer`: enters the namespaces that hold a whole box, starts `__inner` in them, and waits.
 //!
 //! It must be single-threaded (unshare(2) refuses `CLONE_NEWUSER` otherwise) and must never hold anything of the box
-//! itself: it is the last process outside the PID namespace.
+//! itself: it is the last process outside the PID namespace. Once it waits it can do nothing else.
 
 use super::INNER;
-use super::protocol::Event;
+use super::confine::confine_outer;
+use crate::protocol::Event;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Write};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Reads one byte at a time up to the newline, past std's buffer: what follows on standard input belongs to `__inner`.
@@ -79,15 +80,8 @@ fn become_root() -> io::Result<()> {
 /// belongs to the new user namespace and its children can be inspected from it (ptrace(2), access mode checking).
 fn wait_for_inner() -> io::Result<ExitCode> {
     let mut inner = Command::new("/proc/self/exe").arg(INNER).env_clear().stdin(Stdio::inherit()).stdout(Stdio::inherit()).spawn()?;
+    torbox_sys::give_back_memory();
+    confine_outer().map_err(io::Error::other)?;
     let status = inner.wait()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
-
-/// Reads the launch request, the first line that `__inner` gets.
-pub(super) fn read_request() -> io::Result<String> {
-    let mut line = String::new();
-    io::stdin().lock().take(MAX_REQUEST).read_line(&mut line)?;
-    Ok(line)
-}
-
-const MAX_REQUEST: u64 = 4 << 20;

@@ -4,7 +4,8 @@
 //! crosses the links.
 
 use super::create::Created;
-use super::protocol::Event;
+use crate::protocol::Request;
+use super::requests::{Asked, Requests};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -28,6 +29,15 @@ pub(super) enum Ending {
 /// What wakes the loop besides the containers.
 pub(super) struct Watch {
     signals: SignalFd,
+    requests: Requests,
+}
+
+/// What the loop hands on.
+pub(super) enum Happening<'a> {
+    /// A complete line that a role wrote.
+    Line(Role, &'a str),
+    /// Something that the box is asked, and the browser's container, if there is one yet.
+    Request(Request, Option<&'a mut Created>),
 }
 
 /// A container under watch.
@@ -55,22 +65,25 @@ impl From<Created> for Watched {
 impl Watch {
     /// Blocks the signals that are watched; must precede every fork, so that none is lost.
     pub(super) fn new() -> nix::Result<Self> {
-        let mut signals = SigSet::empty();
-        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].iter().for_each(|&signal| signals.add(signal));
-        signals.thread_block()?;
-        Ok(Self { signals: SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
+        Ok(Self { signals: block_signals()?, requests: Requests::new() })
     }
 
-    /// Waits, hands every complete line to `line`, and returns what ends the box, or `None` once `until` says so.
+    /// Where requests come from.
+    pub(super) const fn requests(&mut self) -> &mut Requests {
+        &mut self.requests
+    }
+
+    /// Waits, hands on what happens, and returns what ends the box, or `None` once `on` has enough.
     ///
     /// # Errors
     /// What poll(2) and read(2) say.
-    pub(super) fn run(&self, boxed: &mut [Watched], deadline: Option<Instant>, line: &mut dyn FnMut(Role, &str) -> Flow) -> io::Result<Option<Ending>> {
+    pub(super) fn run(&mut self, boxed: &mut [Watched], deadline: Option<Instant>, on: &mut dyn FnMut(Happening<'_>) -> Flow) -> io::Result<Option<Ending>> {
         loop {
             let woken = self.wait(boxed, deadline)?;
-            if woken.asked || self.signalled()? {
+            if signalled(&self.signals)? || woken.asked && self.serve(boxed, on)? {
                 return Ok(Some(Ending::Asked));
             }
+            let line = &mut |role, text: &str| on(Happening::Line(role, text));
             if drain(boxed, &woken.readable, line)? == Flow::Enough {
                 return Ok(None);
             }
@@ -84,10 +97,19 @@ impl Watch {
         }
     }
 
+    /// Hands requests on; whether the box shall end.
+    fn serve(&mut self, boxed: &mut [Watched], on: &mut dyn FnMut(Happening<'_>) -> Flow) -> io::Result<bool> {
+        let Asked::Requests(requests) = self.requests.take()? else { return Ok(true) };
+        for request in requests {
+            let browser = boxed.iter_mut().map(|watched| &mut watched.created).find(|created| created.role == Role::Browser);
+            on(Happening::Request(request, browser));
+        }
+        Ok(false)
+    }
+
     fn wait(&self, boxed: &[Watched], deadline: Option<Instant>) -> io::Result<Woken> {
-        let stdin = io::stdin();
         let outputs = boxed.iter().filter(|watched| watched.open).map(|watched| watched.created.output.as_fd());
-        let all = [self.signals.as_fd(), stdin.as_fd()].into_iter().chain(outputs);
+        let all = [self.signals.as_fd(), self.requests.pipe().as_fd()].into_iter().chain(outputs);
         let mut fds: Vec<PollFd<'_>> = all.map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)).collect();
         let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
             PollTimeout::try_from(deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -105,14 +127,22 @@ impl Watch {
         Ok(Woken { asked, readable })
     }
 
-    /// Whether one of the signals that end a box arrived. `SIGCHLD` only wakes.
-    fn signalled(&self) -> io::Result<bool> {
-        let mut ends = false;
-        while let Some(info) = self.signals.read_signal()? {
-            ends |= info.ssi_signo != Signal::SIGCHLD as u32;
-        }
-        Ok(ends)
+}
+
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].iter().for_each(|&signal| signals.add(signal));
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Whether one of the signals that end a box arrived. `SIGCHLD` only wakes.
+fn signalled(signals: &SignalFd) -> io::Result<bool> {
+    let mut ends = false;
+    while let Some(info) = signals.read_signal()? {
+        ends |= info.ssi_signo != Signal::SIGCHLD as u32;
     }
+    Ok(ends)
 }
 
 /// Whether to go on watching.
@@ -211,11 +241,11 @@ const KILLED: Duration = Duration::from_secs(5);
 
 /// Whether `pid` ended before `deadline`.
 fn reap_until(pid: Pid, deadline: Instant) -> io::Result<bool> {
-    let watch = Watch::new()?;
+    let signals = block_signals()?;
     loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) if Instant::now() >= deadline => return Ok(false),
-            Ok(WaitStatus::StillAlive) => watch.wait_for_child(deadline)?,
+            Ok(WaitStatus::StillAlive) => wait_for_child(&signals, deadline)?,
             Ok(_) | Err(Errno::ECHILD) => return Ok(true),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -223,40 +253,9 @@ fn reap_until(pid: Pid, deadline: Instant) -> io::Result<bool> {
     }
 }
 
-impl Watch {
-    fn wait_for_child(&self, deadline: Instant) -> io::Result<()> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)).ok();
-        self.signalled().map(drop)
-    }
-}
-
-/// tor's own account of its progress: `... [notice] Bootstrapped 45% (requesting_descriptors): Asking for relay descriptors`.
-pub(super) fn bootstrap(line: &str) -> Option<Event> {
-    let (_, rest) = line.split_once("Bootstrapped ")?;
-    let (percent, rest) = rest.split_once('%')?;
-    let summary = rest.split_once(": ").map_or("", |(_, summary)| summary);
-    Some(Event::Bootstrap { percent: percent.parse().ok().filter(|percent| *percent <= 100)?, summary: summary.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bootstrap_lines_of_tor_are_read_and_others_are_not() {
-        let of = |percent, summary: &str| Some(Event::Bootstrap { percent, summary: summary.to_owned() });
-        let cases = [
-            ("Nov 23 16:00:00.000 [notice] Bootstrapped 0% (starting): Starting", of(0, "Starting")),
-            ("Nov 23 16:00:01.000 [notice] Bootstrapped 45% (requesting_descriptors): Asking for relay descriptors", of(45, "Asking for relay descriptors")),
-            ("Nov 23 16:00:02.000 [notice] Bootstrapped 100% (done): Done", of(100, "Done")),
-            ("Bootstrapped 101% (done): Done", None),
-            ("Bootstrapped x% (done): Done", None),
-            ("[notice] Opening Socks listener", None),
-        ];
-        for (line, event) in cases {
-            assert_eq!(bootstrap(line), event, "{line}");
-        }
-    }
+fn wait_for_child(signals: &SignalFd, deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)).ok();
+    signalled(signals).map(drop)
 }

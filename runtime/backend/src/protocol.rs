@@ -1,38 +1,21 @@
-//! What `torbox run` and its runtime process say to each other: one JSON object a line over two pipes.
+//! What `torbox run` and the process that holds its box say to each other: one JSON object a line over two pipes.
 //!
-//! Requests go down standard input: a [`Launch`] first, then nothing; its end is the request to stop. Events come up
+//! Requests go down standard input: a launch first, then a [`Request`] at a time; its end is the request to stop. Events come up
 //! standard output.
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use torbox_plan::{Host, Intent, Role};
+use torbox_plan::{Address, Proof, Role};
 
-/// Everything the runtime needs. The plan itself is computed again from intent and host, which gives the same plan.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Launch {
-    /// What is wanted.
-    pub intent: Intent,
-    /// Where.
-    pub host: Host,
-    /// What the plan names and the host has.
-    pub supplies: Supplies,
-}
-
-/// Files and directories of the host that are bound into the box.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Supplies {
-    /// Unpacked root of the tor image.
-    pub tor_root: PathBuf,
-    /// Unpacked root of the browser image.
-    pub browser_root: PathBuf,
-    /// An empty directory, over which the runtime mounts its own root in its own mount namespace.
-    pub scratch: PathBuf,
-    /// Directory in which tor's guards are kept between runs.
-    pub tor_state: PathBuf,
-    /// Contents of the box's own cookie file (Xau(3)); empty without an X server.
-    pub xauthority: Vec<u8>,
+/// What a running box can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Streams from now on share no circuit with those before, which are ended. Answered by [`Event::NewIdentity`].
+    NewIdentity,
+    /// The browser opens an address, or a window where there is none. Answered by [`Event::Opened`].
+    Open(Option<Address>),
+    /// Every attempt to get out, made once more beside the browser: lines of it that begin with [`torbox_plan::BESIDE`].
+    Audit,
 }
 
 /// What happens in the runtime.
@@ -50,6 +33,13 @@ pub enum Event {
         action: String,
         /// Microseconds since the runtime began.
         after: u64,
+    },
+    /// What the init of a container proved before it started its program.
+    Proved {
+        /// Whose.
+        role: Role,
+        /// What.
+        proof: Proof,
     },
     /// Process 1 of the browser's container, as seen inside the runtime's PID namespace.
     Running {
@@ -69,6 +59,16 @@ pub enum Event {
         role: Role,
         /// What, without the newline.
         text: String,
+    },
+    /// The answer to [`Request::NewIdentity`].
+    NewIdentity {
+        /// Why there is none; absent if there is.
+        error: Option<String>,
+    },
+    /// The answer to [`Request::Open`].
+    Opened {
+        /// Why it was not opened; absent if it was.
+        error: Option<String>,
     },
     /// The box has ended; everything is undone.
     Ended {
