@@ -1,8 +1,10 @@
 //! The command line. All of its text lives here; help, manual pages and completions are made from it.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::path::PathBuf;
-use torbox_plan::BoxName;
+use torbox_images::{Arch, Day, ImageName, Mirror, Via};
+use torbox_plan::{Address, AddressError, BoxName};
 
 /// Runs Tor Browser in a box that does not know who you are.
 #[derive(Debug, Parser)]
@@ -23,22 +25,273 @@ pub(crate) enum Command {
     /// Open the browser in a box.
     ///
     /// Does everything that a first use needs: builds the images, starts tor, opens the browser. Stays in the foreground
-    /// until the browser is closed, Ctrl-C is pressed or `torbox stop` is called; then nothing of the box is left.
+    /// until the browser is closed, Ctrl-C is pressed or `torbox stop` is called; then nothing of the box is left. Where a box of this
+    /// name already runs, the address is opened in it, as `torbox open` does.
     Run(Run),
+    /// Open an address in a running box, or a new window.
+    ///
+    /// The address is handed to the browser through the box's own lifeline; nothing else goes in, and nothing comes out. `torbox run` does the
+    /// same where a box of its name already runs.
+    Open(Open),
     /// End a running box.
     Stop(Name),
+    /// Give a running box a new identity towards the network.
+    ///
+    /// Ends every connection of the box; those that follow share no circuit with those before. What pages have stored in the
+    /// browser stays: use the browser's own "New identity" to clear that as well.
+    NewIdentity(Name),
     /// Show which boxes run.
     Status(Format),
     /// Build the images.
     Build(Build),
-    /// List the images.
-    Images(Format),
+    /// Look for a newer browser and newer packages, and build the images anew of them.
+    ///
+    /// A running box stays on what it runs on; the next start takes the new images. The images before are kept, until the next
+    /// update, for --rollback.
+    Update(Update),
+    /// Check every byte of the images, and of what is unpacked of them.
+    Verify,
+    /// List the images, or do something with them.
+    Images(Images),
     /// Print what `run` would do, without doing it.
     Plan(PlanArgs),
+    /// Show what on this machine can make a box: torbox itself, and the engines that are found.
+    ///
+    /// Looks where Docker, Podman, their desktops and virtual machines put their sockets, at DOCKER_HOST, CONTAINER_HOST and Docker's
+    /// contexts, and asks each what it is. Makes nothing.
+    Doctor(Format),
+    /// Write the box as a compose file, for docker compose, docker-compose and podman-compose.
+    ///
+    /// They run it without torbox: nobody compares its containers with the plan, but the init of each tries to get out before
+    /// anything starts. Writes compose.yaml and the seccomp profiles that it names. --display none gives the probe's box.
+    Compose(Compose),
+    /// Try every way out of a box, and print what came of each attempt by guarantee.
+    ///
+    /// If the box runs, they are made beside its browser. Otherwise a box is made exactly as for the browser, and the attempts are made in the browser's place. Fails if one succeeds.
+    Audit(Audit),
     /// Run the probe in a box, in the browser's place, and print what it can see and reach.
     ///
-    /// The box is made exactly as for the browser. The report is one JSON object on standard output.
+    /// The box is made exactly as for the browser, with a display where there is one. The report is one JSON object on standard output.
     Probe(Box),
+    /// Show what was downloaded in a running box, or take it out.
+    ///
+    /// What a box downloads stays in its memory, and is gone when the box ends.
+    Downloads {
+        #[command(subcommand)]
+        action: DownloadsAction,
+    },
+    /// Put files into a running box, for a page to upload.
+    ///
+    /// The browser finds copies of them in the directory Uploads of its home, and can read them.
+    Upload(Upload),
+    /// Put the box among the applications of the desktop, or take it away.
+    Desktop {
+        #[command(subcommand)]
+        action: DesktopAction,
+    },
+    /// Make, list, remove, export or import profiles: what a browser keeps between runs.
+    ///
+    /// A profile keeps bookmarks, history, settings and what was permitted to which site, and tor's guards of its box. It keeps no cookies,
+    /// logins, open pages or extensions. What takes a browser over can leave something in its profile; a box without one forgets it.
+    Profile {
+        #[command(subcommand)]
+        action: ProfileAction,
+    },
+    /// Add, list or remove bridges, through which tor reaches its network where relays are blocked.
+    ///
+    /// With a bridge every box goes through bridges alone. Of the pluggable transports torbox has obfs4; tor's image with it is built when
+    /// a bridge first needs it.
+    Bridge {
+        #[command(subcommand)]
+        action: BridgeAction,
+    },
+    /// Show, check or change the settings that hold where no flag says otherwise.
+    ///
+    /// They lie in config.toml in ~/.config/torbox, or in /etc/torbox for root. Every setting has the name and the meaning of a flag of
+    /// `torbox run`. A variable of the environment is stronger than the file (TORBOX_DISPLAY for display), and a flag than both.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Print the completions for a shell.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// Where to; made if it is not there.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// What to do with bridges.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BridgeAction {
+    /// Add a bridge, by the line that you were given.
+    Add {
+        /// ADDRESS:PORT, and perhaps a fingerprint; or obfs4 ADDRESS:PORT FINGERPRINT cert=... iat-mode=...
+        #[arg(value_name = "LINE", required = true)]
+        line: Vec<String>,
+    },
+    /// Connect through the bridges, in a box without a browser, and say whether that works, or why not.
+    ///
+    /// It takes a minute at most. One of several bridges is enough; a single one is given up at the first failure.
+    #[command(mut_arg("name", |name| name.default_value("bridge-test")))]
+    Test(std::boxed::Box<Box>),
+    /// List the bridges.
+    List,
+    /// Remove a bridge.
+    Remove {
+        /// Its number in the list.
+        #[arg(value_name = "NUMBER")]
+        number: usize,
+    },
+}
+
+/// What to do with profiles.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileAction {
+    /// Make an empty profile, for `torbox run --profile`.
+    Create(Profile),
+    /// List the profiles.
+    List(Format),
+    /// Remove a profile and tor's guards of its box.
+    Remove(Profile),
+    /// Write what a profile keeps into a file, a plain tar archive.
+    Export(Archive),
+    /// Make a profile of such a file, which is not trusted: it holds the known files and nothing else, or it is refused.
+    Import(Archive),
+}
+
+/// Which profile.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Profile {
+    /// Name of the profile.
+    #[arg(value_parser = BoxName::new)]
+    pub(crate) name: BoxName,
+}
+
+/// Which profile, and which file.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Archive {
+    /// Name of the profile.
+    #[arg(value_parser = BoxName::new)]
+    pub(crate) name: BoxName,
+    /// The file. None is ever overwritten.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+impl Command {
+    /// A profile names the box that it is used in.
+    pub(crate) fn name_by_profile(&mut self) {
+        let of = match self {
+            Self::Run(run) => &mut run.of,
+            Self::Audit(audit) => &mut audit.of,
+            Self::Plan(plan) => &mut plan.of,
+            Self::Compose(compose) => &mut compose.of,
+            Self::Probe(of) => of,
+            Self::Bridge { action: BridgeAction::Test(of) } => of,
+            _ => return,
+        };
+        if let Some(profile) = &of.profile {
+            of.name = profile.clone();
+        }
+    }
+}
+
+/// What to do with the settings.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Print all settings as a file of them, and where each that is set comes from.
+    Show,
+    /// Say what is wrong with the settings; nothing if they are right.
+    Check,
+    /// Open the file in the editor that VISUAL or EDITOR names, and check what was written.
+    ///
+    /// Where there is no file, one is made that has every setting in it, commented out and explained.
+    Edit,
+}
+
+/// What to do with the downloads of a box.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DownloadsAction {
+    /// List them.
+    List {
+        #[command(flatten)]
+        of: Name,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Copy them to a directory of yours: to be read by you alone, never executable, over no other file.
+    ///
+    /// Names become harmless: characters that do not print or mislead are replaced, and a dot or dash at the front goes. A file can
+    /// still be made to attack the program that opens it, and that program is in no box.
+    Save(Save),
+}
+
+/// Copy downloads out.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Save {
+    /// Name of the box.
+    #[arg(long, default_value = "default", value_parser = BoxName::new)]
+    pub(crate) name: BoxName,
+    /// Where to.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) to: PathBuf,
+    /// Which, by the names that `list` shows; all if none is named.
+    #[arg(value_name = "DOWNLOAD")]
+    pub(crate) downloads: Vec<String>,
+}
+
+/// Copy files in.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Upload {
+    /// Name of the box.
+    #[arg(long, default_value = "default", value_parser = BoxName::new)]
+    pub(crate) name: BoxName,
+    /// Which files.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// What to do with the entry of a box.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DesktopAction {
+    /// Add an entry that opens the browser, with actions for a new window, a new identity, an audit and for stopping it.
+    ///
+    /// It is offered as a browser for web addresses; the default browser stays what it is. Progress and errors are shown in a window.
+    Install(Install),
+    /// Remove an entry.
+    Remove(Remove),
+}
+
+/// Add an entry.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Install {
+    /// Which directory of shared data to put it into: yours, or for root /usr/local/share, unless said otherwise.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) share: Option<PathBuf>,
+    /// Where torbox will lie, for packages; without it, where it lies now.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) program: Option<PathBuf>,
+    /// Options of `torbox run` for this entry, such as --name work. A box of another name has an entry of its own.
+    #[arg(last = true, value_name = "RUN-OPTIONS")]
+    pub(crate) options: Vec<String>,
+}
+
+/// Remove an entry.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Remove {
+    /// Which directory of shared data to remove it from, as for `install`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) share: Option<PathBuf>,
+    /// Name of the box.
+    #[arg(default_value = "default", value_parser = BoxName::new)]
+    pub(crate) name: BoxName,
 }
 
 /// Which box.
@@ -46,6 +299,17 @@ pub(crate) enum Command {
 pub(crate) struct Name {
     /// Name of the box.
     #[arg(default_value = "default", value_parser = BoxName::new)]
+    pub(crate) name: BoxName,
+}
+
+/// Open an address in a running box.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Open {
+    /// Address to open; a new window without one.
+    #[arg(value_name = "URL", value_parser = parse_page)]
+    pub(crate) url: Option<Address>,
+    /// Name of the box.
+    #[arg(long, default_value = "default", value_parser = BoxName::new)]
     pub(crate) name: BoxName,
 }
 
@@ -63,10 +327,15 @@ pub(crate) struct Box {
     /// Name of the box; one of a name runs at a time.
     #[arg(long, default_value = "default", value_parser = BoxName::new)]
     pub(crate) name: BoxName,
+    /// Keep the bookmarks, the history and the settings of the browser in this profile, which also names the box.
+    ///
+    /// Without it nothing of the browser is kept. `torbox profile create` makes one.
+    #[arg(long, value_name = "NAME", conflicts_with = "name", value_parser = BoxName::new)]
+    pub(crate) profile: Option<BoxName>,
     /// Which browser to run.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) browser: Browser,
-    /// Lines for tor's configuration, as in torrc(5): for a private network, or bridges.
+    /// Lines for tor's configuration, as in torrc(5): for a private network, or a proxy.
     #[arg(long, value_name = "FILE")]
     pub(crate) torrc: Option<PathBuf>,
     /// Which display to show the browser on.
@@ -76,7 +345,44 @@ pub(crate) struct Box {
     #[arg(long, short)]
     pub(crate) verbose: bool,
     #[command(flatten)]
+    pub(crate) engine: EngineChoice,
+    #[command(flatten)]
     pub(crate) sources: Sources,
+}
+
+/// Who makes the containers.
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct EngineChoice {
+    /// Who makes the containers.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) backend: Backend,
+    /// The engine's API socket, e.g. unix:///run/podman/podman.sock; without it, the first that is found.
+    #[arg(long, value_name = "URL")]
+    pub(crate) engine: Option<String>,
+    /// OCI runtime to ask the engine for, e.g. runsc, kata or krun: a second kernel between the browser and the host.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) oci_runtime: Option<String>,
+}
+
+impl EngineChoice {
+    /// Whether anything but the default was asked for.
+    pub(crate) fn is_given(&self) -> bool {
+        self.backend != Backend::Auto || self.engine.is_some() || self.oci_runtime.is_some()
+    }
+}
+
+/// Who makes the containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// torbox itself on Linux, elsewhere the first engine that is found.
+    #[default]
+    Auto,
+    /// torbox itself: no daemon and no root.
+    Native,
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
 }
 
 /// Open the browser in a box.
@@ -84,9 +390,63 @@ pub(crate) struct Box {
 pub(crate) struct Run {
     /// Address to open.
     #[arg(value_name = "URL", value_parser = parse_url)]
-    pub(crate) url: Option<String>,
+    pub(crate) url: Option<Address>,
+    /// Show progress and errors in a window, for starts without a terminal.
+    #[arg(long)]
+    pub(crate) window: bool,
     #[command(flatten)]
     pub(crate) of: Box,
+}
+
+/// Write the box as a compose file.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Compose {
+    /// Directory to write to.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Address to open.
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    pub(crate) url: Option<Address>,
+    /// Who is to read it.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ComposeFormat,
+    #[command(flatten)]
+    pub(crate) of: Box,
+}
+
+/// Who reads a compose file: what Docker and Podman take for a mount or a mask differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ComposeFormat {
+    /// docker compose, and docker-compose from 1.29 on.
+    #[default]
+    Docker,
+    /// podman-compose, from 1.3 on.
+    Podman,
+    /// podman kube play: refused, because it cannot keep a box.
+    Kube,
+}
+
+/// Try every way out of a box.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Audit {
+    /// Print JSON, for programs: every attempt, what it tried and what came of it.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Make the same attempts in another container of the same root, and print both side by side.
+    #[arg(long, value_enum, value_name = "OTHER", conflicts_with = "json")]
+    pub(crate) compare: Option<Compare>,
+    /// Show progress and the result in a window, for starts without a terminal.
+    #[arg(long)]
+    pub(crate) window: bool,
+    #[command(flatten)]
+    pub(crate) of: Box,
+}
+
+/// What a box is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compare {
+    /// `podman run` without options.
+    PodmanRun,
 }
 
 /// Which browser.
@@ -99,24 +459,48 @@ pub(crate) enum Browser {
     FirefoxEsr,
 }
 
+impl Browser {
+    /// What an entry is called. A stand-in says that it is one.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::TorBrowser => "Tor Browser in a box",
+            Self::FirefoxEsr => "Firefox ESR in a box, NOT ANONYMOUS",
+        }
+    }
+}
+
 /// Which display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DisplayChoice {
-    /// Wayland where there is a compositor, otherwise X11.
+    /// The strongest of these that works, x11-untrusted, x11-trusted and served excepted.
     #[default]
     Auto,
-    /// The compositor that WAYLAND_DISPLAY names.
+    /// The compositor that WAYLAND_DISPLAY names, in a security context of the box's own, and filtered.
     Wayland,
-    /// The X server that DISPLAY names.
-    X11,
+    /// The same, filtered alone: for compositors that have no security contexts.
+    WaylandFilter,
+    /// The X server that DISPLAY names, through a display of the box's own: the browser's windows are pictures to it.
+    #[value(name = "x11-nested")]
+    X11Nested,
+    /// The X server that DISPLAY names, as a client that it does not trust.
+    #[value(name = "x11-untrusted")]
+    X11Untrusted,
+    /// The X server that DISPLAY names. NOT SAFE: a browser that was taken over reads every key and the whole screen.
+    #[value(name = "x11-trusted")]
+    X11Trusted,
+    /// A page that torbox serves on this machine's loopback, for any browser of yours that knows its address: where there is no
+    /// display, as on a server.
+    Served,
+    /// None: for the probe.
+    None,
 }
 
 /// Where images come from.
 #[derive(Debug, Default, ClapArgs)]
 pub(crate) struct Sources {
     /// Debian mirror for the base packages, e.g. http://mirror.example/debian; the security archive's follows with a
-    /// second use. Without it, the mirrors of this machine's apt are used.
-    #[arg(long, value_name = "URL")]
+    /// second use. Without it, those of this machine's apt are used.
+    #[arg(long, value_name = "URL", value_parser = parse_mirror)]
     pub(crate) mirror: Vec<String>,
     /// Tor Browser's release tarball, fetched by other means.
     #[arg(long, value_name = "FILE", requires = "signature")]
@@ -125,8 +509,46 @@ pub(crate) struct Sources {
     #[arg(long, value_name = "FILE", requires = "tarball")]
     pub(crate) signature: Option<PathBuf>,
     /// A newer certificate of the Tor Browser developers, for releases signed with a key that this torbox does not know.
+    ///
+    /// What is new in it is kept, and counts only where the developers' primary key, which torbox knows, certified it. Without
+    /// it a newer copy is fetched from the Tor Project where a signature needs one.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// Fetch everything through this proxy: socks5h://HOST:PORT, or socks5h:///path/of/socket.
+    ///
+    /// For networks that block the Tor Project: a running tor or any other SOCKS5 proxy. Names are resolved by the proxy.
+    #[arg(long, value_name = "PROXY")]
+    pub(crate) via: Option<Via>,
+    /// Which releases of the Tor Project to follow: those of the installed image, unless said otherwise.
+    #[arg(long, value_enum)]
+    pub(crate) channel: Option<ChannelChoice>,
+    /// Where tor itself comes from.
+    #[arg(long = "tor", value_enum, value_name = "SOURCE", default_value_t)]
+    pub(crate) tor: TorChoice,
+    /// Accept a release signed on this day or later, though that is more than 60 days ago.
+    ///
+    /// Releases come every few weeks. One that is older is refused: somebody on the way may keep the newer ones from you.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub(crate) accept_old: Option<Day>,
+}
+
+/// Which releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChannelChoice {
+    /// Releases.
+    Release,
+    /// Test versions, ahead of the releases.
+    Alpha,
+}
+
+/// Which tor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TorChoice {
+    /// Debian's package.
+    #[default]
+    Debian,
+    /// The Tor Project's expert bundle. torbox does not start its pluggable transports.
+    TorProject,
 }
 
 /// Build the images.
@@ -135,8 +557,79 @@ pub(crate) struct Build {
     /// Which browser to build an image of.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) browser: Browser,
+    /// Take the packages of a lock, of this file or of torbox itself, instead of the newest.
+    ///
+    /// The same packages give the same bytes. Mirrors keep only the newest version of a package, so a lock of long ago needs an
+    /// archive of old packages as its --mirror, or a download cache from then.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) locked: Option<Option<PathBuf>>,
+    /// Write the locks of the newest packages into this directory, and build nothing.
+    #[arg(long, value_name = "DIR", conflicts_with = "locked")]
+    pub(crate) resolve: Option<PathBuf>,
+    /// For which architecture: this machine's, unless said otherwise. What is built for another is not run here.
+    #[arg(long)]
+    pub(crate) arch: Option<Arch>,
+    /// Also the tor image with programs for pluggable transports, which is else built when a bridge first needs it.
+    #[arg(long)]
+    pub(crate) transports: bool,
     #[command(flatten)]
     pub(crate) sources: Sources,
+}
+
+/// Look for newer things.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Update {
+    /// Go back to the images from before the last update, if they have no older browser.
+    #[arg(long)]
+    pub(crate) rollback: bool,
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+}
+
+/// List the images.
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Images {
+    #[command(flatten)]
+    pub(crate) format: Format,
+    #[command(subcommand)]
+    pub(crate) action: Option<ImagesAction>,
+}
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImagesAction {
+    /// Remove what no image uses, and what was downloaded and no image was made of.
+    Prune,
+    /// Print an image's bill of materials: every package, release and file with its digest (CycloneDX 1.5, JSON).
+    Sbom {
+        /// Name of the image, such as torbox/tor.
+        #[arg(value_name = "IMAGE", value_parser = ImageName::new)]
+        image: ImageName,
+    },
+    /// Write an image to a file, or to a directory.
+    Export {
+        /// Name of the image, such as torbox/tor.
+        #[arg(value_name = "IMAGE", value_parser = ImageName::new)]
+        image: ImageName,
+        /// Where to write it to.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// In which form.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// The form of an exported image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// One file that docker load, podman load and skopeo (as oci-archive and as docker-archive) all read.
+    #[default]
+    #[value(alias = "oci-archive", alias = "docker-archive")]
+    Archive,
+    /// A directory: an OCI layout.
+    Dir,
 }
 
 /// Print what `run` would do.
@@ -161,16 +654,18 @@ pub(crate) enum Render {
     Steps,
 }
 
-/// An address is handed to the browser as one argument: it must not be taken for an option, by anyone.
-fn parse_url(text: &str) -> Result<String, String> {
-    let (scheme, rest) = text.split_once(':').ok_or("an address begins with http:, https: or about:")?;
-    if !["http", "https", "about"].contains(&scheme) {
-        return Err(format!("the browser is not opened on {scheme}: addresses; use http:, https: or about:"));
-    }
-    if rest.chars().any(|c| c.is_control() || c == ' ') {
-        return Err("the address has a space or control character in it".to_owned());
-    }
-    Ok(text.to_owned())
+fn parse_mirror(text: &str) -> Result<String, torbox_images::Error> {
+    Mirror::new(text).map(|mirror| mirror.url().to_owned())
+}
+
+fn parse_url(text: &str) -> Result<Address, AddressError> {
+    Address::new(text)
+}
+
+/// Other programs hand over what they found somewhere: pages of the browser's own are none of it.
+fn parse_page(text: &str) -> Result<Address, String> {
+    let address = Address::new(text).map_err(|error| error.to_string())?;
+    if address.is_web() { Ok(address) } else { Err("a running browser is sent to http: and https: addresses alone".to_owned()) }
 }
 
 #[cfg(test)]
@@ -184,12 +679,8 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_never_options_or_files() {
-        for good in ["https://example.org/", "http://abc.onion/x?y#z", "about:blank"] {
-            assert_eq!(parse_url(good), Ok(good.to_owned()));
-        }
-        for bad in ["-P", "--profile", "file:///etc/passwd", "javascript:alert(1)", "example.org", "data:text/html,x", "http://a b/", "http://a\n/"] {
-            assert!(parse_url(bad).is_err(), "{bad:?}");
-        }
+    fn other_programs_open_no_page_of_the_browsers_own() {
+        assert!(parse_page("http://abc.onion/").is_ok() && parse_url("about:blank").is_ok());
+        assert!(parse_page("about:config").is_err() && parse_page("--new-window").is_err());
     }
 }

@@ -3,18 +3,24 @@
 //! It lies in a directory of the user's own. It never says what is browsed.
 
 use crate::dirs::{self, Dirs};
+use crate::display;
+use crate::engine::Mark;
 use crate::error::CliError;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use torbox_plan::BoxName;
+use torbox_backend::engine::Contact;
+use torbox_plan::{self as plan, Address, BoxName};
 
 /// How long the other side may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-const MAX_LINE: u64 = 4096;
+const MAX_LINE: u64 = 1 << 14;
+/// How long an audit may be silent, and how much it may say.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(60);
+const MAX_AUDIT: u64 = 1 << 20;
 /// How long the processes of a runtime that was killed may take to be gone.
 const ENDING: Duration = Duration::from_secs(2);
 /// How long sweeping one box may take.
@@ -30,12 +36,21 @@ pub(crate) struct State {
     pub(crate) pid: u32,
     /// tor's progress, in percent.
     pub(crate) bootstrap: u8,
-    /// `wayland`, `x11` or `none`.
+    /// Why tor does not get on, as far as it is known.
+    pub(crate) trouble: Option<String>,
+    /// How it is shown, as `--display` takes it.
     pub(crate) display: String,
+    /// What that leaves open, if anything.
+    pub(crate) leaves_open: Option<String>,
     /// The browser's recipe and version.
     pub(crate) browser: String,
     /// Whether the browser is one that makes its user anonymous.
     pub(crate) anonymous: bool,
+    /// The browser's process 1, as the runtime sees it; none in an engine.
+    #[serde(skip)]
+    pub(crate) browser_process: Option<u32>,
+    /// What was tried before the browser was started, and what came of it.
+    pub(crate) proof: Option<String>,
 }
 
 /// The claim on a box's name: as long as it is held, no other process runs that box.
@@ -47,14 +62,17 @@ pub(crate) struct Claim {
 
 /// What a box has on the host's file systems while it runs, and a killed one leaves there.
 struct Left {
+    dirs: Dirs,
     name: BoxName,
     socket: PathBuf,
     scratch: PathBuf,
+    display: PathBuf,
 }
 
 impl Left {
     fn of(dirs: &Dirs, name: &BoxName) -> Result<Self, CliError> {
-        Ok(Self { name: name.clone(), socket: dirs.boxes()?.join(format!("{name}.sock")), scratch: dirs.scratch(name)? })
+        let display = dirs.display(name)?;
+        Ok(Self { dirs: dirs.clone(), name: name.clone(), socket: dirs.boxes()?.join(format!("{name}.sock")), scratch: dirs.scratch(name)?, display })
     }
 
     /// Removes it; to be called with the lock held. The socket goes last: while it is there, [`sweep`] finds the rest. The
@@ -69,7 +87,9 @@ impl Left {
                 other => break other.map_err(|source| CliError::System("remove the control groups of an earlier run", source))?,
             }
         }
+        Mark::clear(&self.dirs, &self.name)?;
         dirs::remove(&self.scratch)?;
+        display::remove(&self.display)?;
         dirs::remove(&self.socket)
     }
 }
@@ -93,6 +113,11 @@ pub(crate) fn names(dirs: &Dirs) -> Result<Vec<BoxName>, CliError> {
     };
     let names = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter_map(|file| BoxName::new(file.strip_suffix(".sock")?).ok()).collect())
+}
+
+/// The claim on a name without a box.
+pub(crate) fn hold(dirs: &Dirs, name: &BoxName) -> Result<File, CliError> {
+    lock(dirs, name, SWEEP)
 }
 
 fn lock(dirs: &Dirs, name: &BoxName, patience: Duration) -> Result<File, CliError> {
@@ -124,18 +149,25 @@ impl Claim {
         Ok(Self { _lock: lock, listener, left })
     }
 
+    /// Notes that the box has something in an engine, before anything is made there.
+    pub(crate) fn mark(&self, contact: &Contact, claim: &str) -> Result<(), CliError> {
+        Mark::set(&self.left.dirs, &self.left.name, contact, claim)
+    }
+
+    /// Where everything lies that [`Claim::release`] removes, but for control groups.
+    pub(crate) fn directory(&self) -> &Path {
+        self.left.socket.parent().unwrap_or(&self.left.socket)
+    }
+
     /// Readable when someone asks.
     pub(crate) const fn listener(&self) -> &UnixListener {
         &self.listener
     }
 
-    /// Answers everyone who waits; whether one of them wants the box to end. A caller that goes away is no error.
-    pub(crate) fn answer(&self, state: &State) -> bool {
-        let mut stop = false;
-        while let Ok((mut stream, _)) = self.listener.accept() {
-            stop |= answer_one(&mut stream, state).unwrap_or(false);
-        }
-        stop
+    /// Answers everyone who waits, and returns what they want of the box. A caller that goes away is no error.
+    pub(crate) fn answer(&self, state: &State) -> Vec<Wish> {
+        let waiting = std::iter::from_fn(|| self.listener.accept().ok());
+        waiting.filter_map(|(stream, _)| answer_one(stream, state).ok().flatten()).collect()
     }
 
     /// Gives the name up and removes what belongs to it.
@@ -144,17 +176,38 @@ impl Claim {
     }
 }
 
-fn answer_one(stream: &mut UnixStream, state: &State) -> io::Result<bool> {
+/// What a caller wants of a running box.
+pub(crate) enum Wish {
+    /// That it ends.
+    Stop,
+    /// A new identity. The caller awaits [`DONE`] or what went wrong, in one line.
+    NewIdentity(UnixStream),
+    /// That the browser opens an address, or a window where there is none. The caller awaits the same.
+    Open(UnixStream, Option<Address>),
+    /// Every attempt to get out, made beside the browser. The caller awaits what came of each, a line each, and then [`DONE`].
+    Audit(UnixStream),
+}
+
+/// Asks for [`State::browser_process`]: an empty line where there is none.
+pub(crate) const BROWSER: &str = "browser";
+/// The answer to what was done.
+pub(crate) const DONE: &str = "done";
+
+fn answer_one(mut stream: UnixStream, state: &State) -> io::Result<Option<Wish>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    match read_line(stream)?.as_str() {
-        "stop" => stream.write_all(b"stopping\n").map(|()| true),
+    match read_line(&stream)?.as_str() {
+        "stop" => stream.write_all(b"stopping\n").map(|()| Some(Wish::Stop)),
+        line if let Some(plan::Wish(address)) = plan::Wish::parse(line) => Ok(Some(Wish::Open(stream, address))),
+        BROWSER => writeln!(stream, "{}", state.browser_process.map(|id| id.to_string()).unwrap_or_default()).map(|()| None),
+        "new-identity" => Ok(Some(Wish::NewIdentity(stream))),
+        "audit" => Ok(Some(Wish::Audit(stream))),
         "status" => {
-            serde_json::to_writer(&mut *stream, state)?;
-            stream.write_all(b"\n").map(|()| false)
+            serde_json::to_writer(&mut stream, state)?;
+            stream.write_all(b"\n").map(|()| None)
         }
-        _ => stream.write_all(b"unknown\n").map(|()| false),
+        _ => stream.write_all(b"unknown\n").map(|()| None),
     }
 }
 
@@ -166,16 +219,33 @@ fn read_line(stream: &UnixStream) -> io::Result<String> {
 
 /// Asks box `name`; `None` if it does not run.
 pub(crate) fn ask(dirs: &Dirs, name: &BoxName, word: &str) -> Result<Option<String>, CliError> {
-    let socket = dirs.boxes()?.join(format!("{name}.sock"));
-    let mut stream = match UnixStream::connect(&socket) {
-        Ok(stream) => stream,
-        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => return Ok(None),
-        Err(source) => return Err(CliError::Path { path: socket, source }),
-    };
-    let mut talk = || -> io::Result<String> {
+    let talk = |mut stream: UnixStream| {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(format!("{word}\n").as_bytes())?;
         read_line(&stream)
     };
-    talk().map(Some).map_err(|_| CliError::NoAnswer)
+    connect(dirs, name)?.map(talk).transpose().map_err(|_| CliError::NoAnswer)
+}
+
+/// What came of an audit of box `name`, a line for each attempt; `None` if it does not run.
+pub(crate) fn audit(dirs: &Dirs, name: &BoxName) -> Result<Option<Vec<String>>, CliError> {
+    let talk = |mut stream: UnixStream| {
+        stream.set_read_timeout(Some(AUDIT_PATIENCE))?;
+        stream.write_all(b"audit\n")?;
+        BufReader::new(stream.take(MAX_AUDIT)).lines().collect::<io::Result<Vec<_>>>()
+    };
+    let lines = connect(dirs, name)?.map(talk).transpose().map_err(|_| CliError::NoAnswer)?;
+    // Without its last line it is not whole.
+    let whole = |mut lines: Vec<String>| if lines.pop().as_deref() == Some(DONE) { Ok(lines) } else { Err(CliError::NoAnswer) };
+    lines.map(whole).transpose()
+}
+
+/// The socket of box `name`; `None` if it does not run.
+fn connect(dirs: &Dirs, name: &BoxName) -> Result<Option<UnixStream>, CliError> {
+    let path = dirs.boxes()?.join(format!("{name}.sock"));
+    match UnixStream::connect(&path) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => Ok(None),
+        Err(source) => Err(CliError::Path { path, source }),
+    }
 }

@@ -1,23 +1,33 @@
 //! `torbox plan`: what `run` would do.
 
-use crate::args::{PlanArgs, Render};
+use crate::args::{DisplayChoice, PlanArgs, Render};
 use crate::dirs::Dirs;
-use crate::display;
+use crate::display::{self, Opened};
 use crate::error::CliError;
 use crate::run::request;
 use serde::Serialize;
 use torbox_plan::oci::{self, Named};
 use torbox_plan::steps::LAUNCH;
-use torbox_plan::{Plan, Program};
+use torbox_plan::{Display, Program};
 
 /// Prints one rendering of the plan.
 pub(crate) fn print(dirs: &Dirs, args: &PlanArgs) -> Result<(), CliError> {
     if args.render == Render::Steps {
         return json(&LAUNCH);
     }
-    let opened = display::open(args.of.display)?;
-    let launch = request(dirs, &args.of, Program::Browser { url: None }, opened)?;
-    let plan = Plan::new(&launch.launch.intent, &launch.launch.host)?;
+    // A box of that name may run: what is made for the display lies elsewhere, and goes again; a killed call may have left it.
+    let place = dirs.display(&args.of.name)?.with_extension("planned");
+    display::remove(&place)?;
+    let opened = if args.of.display == DisplayChoice::None { Ok(Opened::NONE) } else { display::open(args.of.display, &place) };
+    let rendered = opened.and_then(|opened| render(dirs, args, opened));
+    display::remove(&place)?;
+    rendered
+}
+
+fn render(dirs: &Dirs, args: &PlanArgs, opened: Opened) -> Result<(), CliError> {
+    let program = if opened.display == Display::None { Program::Probe } else { Program::Browser { url: None } };
+    let launch = request(dirs, &args.of, program, opened)?;
+    let plan = launch.launch.plan()?;
     match args.render {
         Render::Plan => json(&plan),
         Render::Oci => {

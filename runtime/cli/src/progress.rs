@@ -1,11 +1,13 @@
 //! Progress on standard error: one line that is rewritten on a terminal, a line a phase elsewhere.
 
-use std::io::{IsTerminal, Write};
+use crate::terminal;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Shows what is being done.
 pub(crate) struct Progress {
-    terminal: bool,
+    /// Of the terminal, if it is one.
+    width: Option<usize>,
     phase: String,
     shown: Option<Instant>,
 }
@@ -15,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), phase: String::new(), shown: None }
+        Self { width: terminal::width(), phase: String::new(), shown: None }
     }
 
     /// Begins a phase: said once.
@@ -25,27 +27,42 @@ impl Progress {
         }
         self.end();
         phase.clone_into(&mut self.phase);
-        if self.terminal { self.rewrite("") } else { say(&format!("torbox: {phase}\n")) }
+        if self.width.is_some() { self.rewrite("") } else { say(&format!("torbox: {phase}\n")) }
     }
 
     /// How far the phase is: shown on a terminal only, and not more often than can be read.
     pub(crate) fn detail(&mut self, detail: &str) {
-        if self.terminal && self.shown.is_none_or(|shown| shown.elapsed() >= INTERVAL) {
+        if self.width.is_some() && self.shown.is_none_or(|shown| shown.elapsed() >= INTERVAL) {
             self.shown = Some(Instant::now());
             self.rewrite(detail);
         }
     }
 
-    /// Ends the line that is being rewritten.
+    /// Says something else in between; the phase goes on.
+    pub(crate) fn note(&self, text: &str) {
+        if self.width.is_some() && !self.phase.is_empty() {
+            say("\r\x1b[K");
+        }
+        terminal::say(text);
+        if self.width.is_some() && !self.phase.is_empty() {
+            self.rewrite("");
+        }
+    }
+
+    /// Ends the line that is being rewritten: how far the phase was in between says nothing any more.
     pub(crate) fn end(&mut self) {
-        if self.terminal && !self.phase.is_empty() {
+        if self.width.is_some() && !self.phase.is_empty() {
+            self.rewrite("");
             say("\n");
         }
         self.phase.clear();
     }
 
+    /// One line of the terminal, which could not be rewritten if it were two.
     fn rewrite(&self, detail: &str) {
-        say(&format!("\r\x1b[Ktorbox: {} {detail}", self.phase));
+        let line = format!("torbox: {} {detail}", self.phase);
+        let columns = self.width.unwrap_or_default().saturating_sub(1);
+        say(&format!("\r\x1b[K{}", line.trim_end().chars().take(columns).collect::<String>()));
     }
 }
 

@@ -1,104 +1,250 @@
 //! `torbox run` and `torbox probe`: makes the request, launches, shows what happens, and ends with the box.
 
 use crate::args::{self, Browser};
-use crate::control::{Claim, State};
+use crate::bridge;
+use crate::control::{Claim, DONE, State, Wish};
 use crate::dirs::Dirs;
-use crate::display::{self, Opened};
+use crate::display::{self, Lease, Mode, Opened};
+use crate::engine::{self, Chosen};
 use crate::error::CliError;
-use crate::images;
+use crate::images::{self, Provided, Roots};
+use crate::profile;
 use crate::progress::Progress;
+use crate::stall::{self, Bridges, Trouble};
+use crate::status;
+use crate::terminal::say;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::VecDeque;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use torbox_backend::native::{self, Event, Launch, LaunchError, Launched, Supplies};
+use std::time::Duration;
+use torbox_backend::engine::{self as engines, EngineError, Machine};
+use torbox_backend::native::{self, Groups, Launch, LaunchError, Launched, STILL, Supplies};
+use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
-use torbox_plan::{ClientAuth, Display, Host, Intent, Limits, Program, Role};
+use torbox_plan::steps::Action;
+use torbox_plan::{Address, BESIDE, BoxName, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role};
 
 /// A launch and what to say about it.
 pub(crate) struct Request {
-    pub(crate) launch: Launch,
+    pub(crate) launch: PreparedLaunch,
     state: State,
+    mode: Mode,
+    bridges: Bridges,
+    until: Until,
+    /// Kept from being pruned as long as the box runs.
+    roots: Option<Roots>,
+    /// Keeps the display open for it.
+    lease: Lease,
+}
+
+/// What a box is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// What runs in the browser's place.
+    Ended,
+    /// tor's way to the network.
+    Connected(Patience),
+}
+
+/// A launch by torbox itself or in an engine.
+pub(crate) enum PreparedLaunch {
+    Native(Launch),
+    Engine(engines::Launch),
+}
+
+impl PreparedLaunch {
+    pub(crate) fn plan(&self) -> Result<Plan, CliError> {
+        let (intent, host) = match self {
+            Self::Native(launch) => (&launch.intent, &launch.host),
+            Self::Engine(launch) => (&launch.intent, &launch.host),
+        };
+        Ok(Plan::new(intent, host)?)
+    }
+
+    /// Starts it; `claim` keeps what must be removed afterwards. Beside a native box this process keeps only what supervising needs.
+    fn start(&self, claim: &Claim) -> Result<Launched, CliError> {
+        match self {
+            Self::Native(launch) => {
+                let launched = Launched::start(launch)?;
+                native::confine_launcher(claim.directory())?;
+                Ok(launched)
+            }
+            Self::Engine(launch) => {
+                claim.mark(&launch.contact, &launch.claim)?;
+                Ok(Launched::start_in_engine(launch)?)
+            }
+        }
+    }
 }
 
 /// `torbox run`.
 pub(crate) fn run(dirs: &Dirs, args: &args::Run) -> Result<(), CliError> {
-    let claim = Claim::take(dirs, &args.of.name)?;
-    let program = Program::Browser { url: args.url.clone() };
+    let claim = match Claim::take(dirs, &args.of.name) {
+        Err(CliError::Running(name)) => return open_in(dirs, &name, args.url.as_ref()),
+        other => other?,
+    };
+    let program = Program::Browser { url: args.url.clone().map(String::from) };
     // Whatever fails from here on, the claim's files are removed.
-    let ended = display::open(args.of.display)
+    let ended = display::open(args.of.display, &dirs.display(&args.of.name)?)
         .and_then(|opened| request(dirs, &args.of, program, opened))
         .and_then(|request| watch(&claim, request, args.of.verbose, &mut |_| {}));
-    claim.release()?;
-    match ended? {
+    let released = claim.release();
+    // What ended the box is told of first: it may be why something of it is left.
+    let ended = ended?;
+    released?;
+    match ended {
         None | Some(0) => Ok(()),
         Some(code) => Err(CliError::Browser(code)),
     }
+}
+
+/// A second start goes to the box that runs.
+fn open_in(dirs: &Dirs, name: &BoxName, address: Option<&Address>) -> Result<(), CliError> {
+    status::open(dirs, name, address)?;
+    let what = if address.is_some() { "the address was opened in it" } else { "it has a new window" };
+    say(&format!("torbox: box {name} is already running: {what}; --name opens another box beside it"));
+    Ok(())
 }
 
 /// `torbox probe`: the browser's container with the probe in the browser's place. Its report goes to standard output.
 pub(crate) fn probe(dirs: &Dirs, args: &args::Box) -> Result<(), CliError> {
     let claim = Claim::take(dirs, &args.name)?;
     let mut print = |line: &str| println!("{line}");
-    let ended = request(dirs, args, Program::Probe, Opened::NONE).and_then(|request| watch(&claim, request, args.verbose, &mut print));
-    claim.release()?;
-    match ended? {
+    let ended = display::open_if_any(args.display, &dirs.display(&args.name)?)
+        .and_then(|opened| request(dirs, args, Program::Probe, opened))
+        .and_then(|request| watch(&claim, request, args.verbose, &mut print));
+    let released = claim.release();
+    let ended = ended?;
+    released?;
+    match ended {
         Some(0) => Ok(()),
         Some(code) => Err(CliError::Browser(code)),
         None => Err(CliError::Killed),
     }
 }
 
+/// What makes [`connect`] give up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// The first word of tor's that says why it does not get on.
+    FirstFailure,
+    /// The end of the program that waits in the browser's place.
+    Minute,
+}
+
+/// `torbox bridge test`: a box that ends as soon as its tor is connected to the network.
+pub(crate) fn connect(dirs: &Dirs, args: &args::Box, patience: Patience) -> Result<(), CliError> {
+    let claim = Claim::take(dirs, &args.name)?;
+    let ended = request(dirs, args, Program::Nothing, Opened::NONE)
+        .and_then(|request| watch(&claim, Request { until: Until::Connected(patience), ..request }, args.verbose, &mut |_| {}));
+    let released = claim.release();
+    ended?;
+    released
+}
+
 /// Everything that a launch of `args` needs; builds images if they are missing.
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, opened: Opened) -> Result<Request, CliError> {
-    let identity = native::identity()?;
-    let torrc = args.torrc.as_deref().map(load).transpose()?.unwrap_or_default();
+    let chosen = engine::choose(&args.engine)?;
+    let torrc = torrc(dirs, args)?;
+    let bridges = bridge::in_use(dirs)?;
+    profile::check(dirs, args.profile.as_ref())?;
     let mut progress = Progress::new();
-    let unpacked = images::provide(dirs, args.browser, &args.sources, &mut progress)?;
-    progress.end();
+    let provided = images::provide(dirs, args.browser, &args.sources, &mut progress)?;
     let state = State {
         name: args.name.clone(),
         pid: std::process::id(),
         bootstrap: 0,
-        display: kind(&opened.display).to_owned(),
-        browser: format!("{} {}", unpacked.browser.recipe, unpacked.browser.version),
-        anonymous: unpacked.browser.anonymous,
+        trouble: None,
+        display: opened.mode.name().to_owned(),
+        leaves_open: opened.mode.leaves_open().map(str::to_owned),
+        browser: format!("{} {}", provided.browser.recipe, provided.browser.version),
+        anonymous: provided.browser.anonymous,
+        browser_process: None,
+        proof: None,
     };
-    let intent = Intent {
+    let intent = intent(&Wanted { args, torrc, program, provided: &provided })?;
+    let Opened { display, cookie, mode, lease } = opened;
+    let (launch, roots) = match chosen {
+        None => {
+            let roots = provided.roots(&mut progress)?;
+            (PreparedLaunch::Native(native_launch(dirs, intent, &roots, display, cookie)?), Some(roots))
+        }
+        Some(chosen) => (PreparedLaunch::Engine(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?), None),
+    };
+    progress.end();
+    Ok(Request { launch, state, mode, bridges, until: Until::Ended, roots, lease })
+}
+
+/// What an [`Intent`] is made of.
+pub(crate) struct Wanted<'a> {
+    pub(crate) args: &'a args::Box,
+    pub(crate) torrc: String,
+    pub(crate) program: Program,
+    pub(crate) provided: &'a Provided,
+}
+
+pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
+    let Wanted { args, torrc, program, provided } = wanted;
+    Ok(Intent {
         name: args.name.clone(),
-        tor: described(&unpacked.tor),
-        browser: described(&unpacked.browser),
-        program,
+        tor: described(&provided.tor),
+        browser: described(&provided.browser),
+        program: program.clone(),
         client_auth: if args.browser == Browser::TorBrowser { ClientAuth::Required } else { ClientAuth::Absent },
-        torrc,
+        memory: if args.profile.is_some() { Memory::Profile } else { Memory::Nothing },
+        torrc: torrc.clone(),
         limits: Limits::default(),
-    };
-    let (_, open_files) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| CliError::System("read the limit on open files", errno.into()))?;
-    let host = Host { identity, cgroup: native::cgroup_access(), display: opened.display, open_files };
+    })
+}
+
+fn native_launch(dirs: &Dirs, intent: Intent, roots: &Roots, display: Display, display_cookie: Vec<u8>) -> Result<Launch, CliError> {
+    let groups = native::groups(&intent.name);
+    let cgroup = if groups == Groups::Nowhere { CgroupAccess::None } else { CgroupAccess::Delegated };
+    let host = Host { identity: native::identity()?, cgroup, display, open_files: open_files()? };
     let supplies = Supplies {
-        tor_root: unpacked.tor_root,
-        browser_root: unpacked.browser_root,
-        scratch: dirs.scratch(&args.name)?,
-        tor_state: dirs.tor_state(&args.name)?,
-        xauthority: opened.xauthority,
+        tor_root: roots.tor.path().to_owned(),
+        browser_root: roots.browser.path().to_owned(),
+        scratch: dirs.scratch(&intent.name)?,
+        // What tor would keep of a test names the bridges, and there is no next run.
+        tor_state: (intent.program != Program::Nothing).then(|| dirs.tor_state(&intent.name)).transpose()?,
+        profile: (intent.memory == Memory::Profile).then(|| dirs.profile(&intent.name)),
+        cgroup: if let Groups::Below(group) = groups { Some(group) } else { None },
+        display_cookie,
     };
-    Ok(Request { launch: Launch { intent, host, supplies }, state })
+    Ok(Launch { intent, host, supplies })
+}
+
+fn engine_launch(dirs: &Dirs, intent: Intent, provided: &Provided, (display, display_cookie): (Display, Vec<u8>), chosen: Chosen, progress: &mut Progress) -> Result<engines::Launch, CliError> {
+    let Chosen { about, engine } = chosen;
+    if about.machine == Machine::Another && display != Display::None {
+        return Err(EngineError::DisplayElsewhere { source: None }.into());
+    }
+    let host = Host { identity: Identity::Engine, cgroup: about.cgroup, display, open_files: open_files()? };
+    let images = engine::load_images(dirs, &provided.store, &about.contact, &[&provided.tor, &provided.browser], progress)?;
+    let claim = engine::claim(dirs, &intent.name)?;
+    Ok(engines::Launch { intent, host, engine, contact: about.contact, images, display_cookie, claim })
+}
+
+fn open_files() -> Result<u64, CliError> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| CliError::System("read the limit on open files", errno.into()))?;
+    Ok(hard)
+}
+
+/// The user's lines for tor: to be read before anything is fetched, so that a wrong path is said at once.
+pub(crate) fn torrc(dirs: &Dirs, args: &args::Box) -> Result<String, CliError> {
+    let own = args.torrc.as_deref().map(load).transpose()?.map(|lines| lines + "\n").unwrap_or_default();
+    Ok(own + &bridge::torrc(dirs)?)
 }
 
 fn load(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|source| CliError::Path { path: path.to_owned(), source })
-}
-
-const fn kind(display: &Display) -> &'static str {
-    match display {
-        Display::X11 { .. } => "x11",
-        Display::Wayland { .. } => "wayland",
-        Display::None => "none",
-    }
 }
 
 fn described(image: &Image) -> torbox_plan::Image {
@@ -108,25 +254,46 @@ fn described(image: &Image) -> torbox_plan::Image {
 /// What is shown of a running box.
 struct Shown {
     state: State,
+    bridges: Bridges,
+    until: Until,
+    native: bool,
     verbose: bool,
     progress: Progress,
+    /// How often was waited in vain for the runtime that makes the box; none once it is made. An engine's has bounds of its own.
+    silence: Option<u32>,
     /// Whether the box's own namespaces exist: what fails before that is the machine's refusal.
     enclosed: bool,
     /// The last lines of tor, for when it fails.
     tor: VecDeque<String>,
+    /// What the attempts to get out find where there is a way.
+    control: Option<Proof>,
+    /// Who awaits a new identity, in the order of their asking.
+    awaiting: VecDeque<UnixStream>,
+    /// Who awaits that the browser opens something, in the same way.
+    opening: VecDeque<UnixStream>,
+    /// Who awaits what comes of an audit.
+    auditor: Option<UnixStream>,
 }
 
 const TOR_LINES: usize = 20;
+/// In how many parts is waited: where torbox stood still itself, as on a machine that sleeps, that was one of them.
+const WAITS: u32 = 10;
+
+/// A caller that went away is no error.
+fn answer(mut caller: UnixStream, error: Option<&str>) {
+    writeln!(caller, "{}", error.unwrap_or(DONE)).ok();
+}
 
 /// Launches and watches until the box has ended. The code is that of what ran in the browser's container, if that ended
 /// by itself; its lines go to `output`.
-fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(&str)) -> Result<Option<u8>, CliError> {
-    let Request { launch, state } = request;
-    warn(&state);
+pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(&str)) -> Result<Option<u8>, CliError> {
+    let Request { launch, state, mode, bridges, until, roots: _roots, lease: _lease } = request;
+    warn(&state, mode);
     // Blocked before the runtime is started, so that Ctrl-C is never lost; the runtime resets its own mask.
     let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
-    let mut launched = Launched::start(&launch)?;
-    let mut shown = Shown { state, verbose, progress: Progress::new(), enclosed: false, tor: VecDeque::new() };
+    let native = matches!(launch, PreparedLaunch::Native(_));
+    let mut launched = launch.start(claim)?;
+    let mut shown = Shown { state, native, bridges, until, verbose, progress: Progress::new(), silence: native.then_some(0), enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -135,9 +302,20 @@ fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(
                 return ended;
             }
         }
-        let woken = wait(&launched, claim, &signals).map_err(|errno| CliError::System("watch the box", errno.into()))?;
-        if woken.control && claim.answer(&shown.state) || woken.signal && signal(&signals) {
+        let woken = wait(&launched, claim, &signals, shown.silence.map(|_| STILL / WAITS)).map_err(|errno| CliError::System("watch the box", errno.into()))?;
+        if !(woken.event || woken.control || woken.signal) {
+            shown.silence = shown.silence.map(|waits| waits + 1);
+            if shown.silence.is_some_and(|waits| waits >= WAITS) {
+                launched.kill();
+                return Err(LaunchError::Still.into());
+            }
+        }
+        if woken.control && shown.serve(claim, &mut launched)? || woken.signal && signal(&signals) {
             if asked { launched.kill() } else { launched.stop() }
+            asked = true;
+        }
+        if shown.is_answered() && !asked {
+            launched.stop();
             asked = true;
         }
         if woken.event {
@@ -154,12 +332,15 @@ fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(
     }
 }
 
-fn warn(state: &State) {
+fn warn(state: &State, mode: Mode) {
     if !state.anonymous {
-        eprintln!("torbox: WARNING: {} is a stand-in for demonstrations and tests. It does NOT make you anonymous.", state.browser);
+        say(&format!("torbox: WARNING: this is {}, a stand-in for demonstrations and tests. It does NOT make you anonymous.", state.browser));
     }
-    if state.display == "x11" {
-        eprintln!("torbox: note: on X11 a browser that was taken over can read what is typed into other windows; a Wayland session does not allow that.");
+    match mode {
+        Mode::None => {}
+        Mode::X11Trusted => say(&format!("torbox: WARNING: on this display {}.", state.leaves_open.as_deref().unwrap_or_default())),
+        Mode::X11NestedTrusted => say(&format!("torbox: display: {}: {}", mode.name(), state.leaves_open.as_deref().unwrap_or_default())),
+        _ => say(&format!("torbox: display: {}", mode.name())),
     }
 }
 
@@ -181,9 +362,9 @@ struct Woken {
     signal: bool,
 }
 
-fn wait(launched: &Launched, claim: &Claim, signals: &SignalFd) -> nix::Result<Woken> {
+fn wait(launched: &Launched, claim: &Claim, signals: &SignalFd, patience: Option<Duration>) -> nix::Result<Woken> {
     let mut fds = [launched.events(), claim.listener().as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    match poll(&mut fds, PollTimeout::NONE) {
+    match poll(&mut fds, patience.map_or(PollTimeout::NONE, |patience| PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX))) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno),
     }
@@ -192,22 +373,56 @@ fn wait(launched: &Launched, claim: &Claim, signals: &SignalFd) -> nix::Result<W
 }
 
 impl Shown {
+    /// Serves everyone who asks something of the box; whether one of them wants its end.
+    fn serve(&mut self, claim: &Claim, launched: &mut Launched) -> Result<bool, CliError> {
+        let mut stop = false;
+        for wish in claim.answer(&self.state) {
+            match wish {
+                Wish::Stop => stop = true,
+                // Before its proof a box has no init that reads wishes.
+                Wish::Open(caller, _) if self.state.proof.is_none() => answer(caller, Some("it is still starting")),
+                Wish::Open(caller, address) => {
+                    launched.ask(Question::Open(address))?;
+                    self.opening.push_back(caller);
+                }
+                Wish::NewIdentity(caller) => {
+                    launched.ask(Question::NewIdentity)?;
+                    self.awaiting.push_back(caller);
+                }
+                // One at a time; the second is told nothing.
+                Wish::Audit(caller) if self.auditor.is_none() => {
+                    launched.ask(Question::Audit)?;
+                    self.auditor = Some(caller);
+                }
+                Wish::Audit(_) => {}
+            }
+        }
+        Ok(stop)
+    }
+
     /// Shows one event; how the box ended, if it did.
     fn show(&mut self, event: Event, output: &mut dyn FnMut(&str)) -> Option<Result<Option<u8>, CliError>> {
         match event {
             Event::NeedsMaps { .. } => return Some(Err(LaunchError::Unknown("needs-maps".to_owned()).into())),
             Event::Done { action, after } => {
                 self.enclosed = true;
+                self.silence = self.silence.filter(|_| action != format!("{:?}", Action::Confine)).map(|_| 0);
                 if self.verbose {
-                    eprintln!("torbox: {:8.1} ms  {action}", after as f64 / 1000.0);
+                    self.progress.note(&format!("torbox: {:8.1} ms  {action}", after as f64 / 1000.0));
                 }
             }
-            Event::Running { .. } => self.progress.begin("connecting to the Tor network"),
+            Event::Proved { role, proof } => self.proved(role, proof),
+            Event::Running { pid } => {
+                self.state.browser_process = self.native.then_some(pid);
+                self.progress.begin("connecting to the Tor network");
+            }
             Event::Bootstrap { percent, summary } => self.bootstrap(percent, &summary),
             Event::Line { role, text } => self.line(role, text, output),
+            Event::NewIdentity { error } => self.awaiting.pop_front().into_iter().for_each(|caller| answer(caller, error.as_deref())),
+            Event::Opened { error } => self.opening.pop_front().into_iter().for_each(|caller| answer(caller, error.as_deref())),
             Event::Ended { code } => {
                 self.progress.end();
-                return Some(Ok(code));
+                return Some(if self.until != Until::Ended && self.state.bootstrap < 100 { Err(CliError::NotConnected(self.state.bootstrap)) } else { Ok(code) });
             }
             Event::Failed { message, hint } if !self.enclosed => {
                 self.progress.end();
@@ -215,16 +430,50 @@ impl Shown {
             }
             Event::Failed { message, hint } => {
                 self.progress.end();
-                self.tor.iter().for_each(|line| eprintln!("torbox: tor: {line}"));
+                self.tor.iter().for_each(|line| say(&format!("torbox: tor: {line}")));
                 return Some(Err(CliError::Failed { message, hint }));
             }
         }
         None
     }
 
+    /// Whether nothing more is to be learned from it.
+    fn is_answered(&self) -> bool {
+        match self.until {
+            Until::Ended => false,
+            Until::Connected(patience) => self.state.bootstrap == 100 || patience == Patience::FirstFailure && self.state.trouble.is_some(),
+        }
+    }
+
+    /// Each init proves one thing, once.
+    fn proved(&mut self, role: Role, proof: Proof) {
+        let Proof::Held { attempts, micros, landlock } = proof else {
+            if role == Role::Tor {
+                self.control.get_or_insert(proof);
+            }
+            return;
+        };
+        let milliseconds = f64::from(micros) / 1000.0;
+        let control = match self.control {
+            Some(Proof::Uplink) => "the same attempts find tor's network",
+            Some(Proof::NoNetwork) => "this machine has no network for the same attempts to find",
+            Some(Proof::Held { .. }) | None => "no positive control",
+        };
+        let landlock = match landlock {
+            Landlock::Whole => "Landlock is enforced",
+            Landlock::Part => "Landlock is enforced as far as this kernel has it",
+        };
+        let proof = format!("the box holds: {attempts} attempts to get out failed in {milliseconds:.1} ms; {landlock}; {control}");
+        self.progress.note(&format!("torbox: {proof}"));
+        self.state.proof = Some(proof);
+        // The box is up, and its images are not read again.
+        torbox_sys::give_back_memory();
+    }
+
     fn bootstrap(&mut self, percent: u8, summary: &str) {
         self.state.bootstrap = percent;
         if percent == 100 {
+            self.state.trouble = None;
             self.progress.begin("connected to the Tor network");
             self.progress.end();
         } else {
@@ -233,14 +482,39 @@ impl Shown {
         }
     }
 
+    /// Says what is wrong once, as long as nothing else is.
+    fn explain(&mut self, line: &str) {
+        let Some(Trouble { what, hint }) = stall::explain(line, self.bridges).filter(|_| self.state.bootstrap < 100) else { return };
+        if self.state.trouble.as_ref() != Some(&what) {
+            self.progress.note(&format!("torbox: not connected yet, at {}%: {what}\n  hint: {hint}", self.state.bootstrap));
+            self.state.trouble = Some(what);
+        }
+    }
+
+    /// What an audit beside the browser says, if somebody awaits it; whether it was that. A caller that went away is no error.
+    fn audited(&mut self, text: &str) -> bool {
+        let (Some(said), Some(caller)) = (text.strip_prefix(BESIDE.trim_end()), &mut self.auditor) else { return false };
+        if said.is_empty() {
+            writeln!(caller, "{DONE}").ok();
+            self.auditor = None;
+        } else {
+            writeln!(caller, "{}", said.trim_start()).ok();
+        }
+        true
+    }
+
     fn line(&mut self, role: Role, text: String, output: &mut dyn FnMut(&str)) {
+        if role == Role::Browser && self.audited(&text) {
+            return;
+        }
         if role == Role::Browser {
             output(&text);
         }
         if self.verbose {
-            eprintln!("torbox: {role}: {text}");
+            self.progress.note(&format!("torbox: {role}: {text}"));
         }
         if role == Role::Tor {
+            self.explain(&text);
             if self.tor.len() == TOR_LINES {
                 self.tor.pop_front();
             }

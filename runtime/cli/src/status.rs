@@ -1,14 +1,17 @@
-//! `torbox status` and `torbox stop`.
+//! `torbox status`, `torbox open`, `torbox stop` and `torbox new-identity`.
 
 use crate::args::Format;
-use crate::control::{State, ask, names};
+use crate::control::{DONE, State, ask, names};
 use crate::dirs::Dirs;
 use crate::error::CliError;
+use crate::terminal::tell;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use torbox_plan::BoxName;
+use torbox_plan::{Address, BoxName, Wish};
 
+/// In which column `status` begins with what there is to say of a thing.
+const VALUE: usize = 11;
 /// How long a box may take to end.
 const END: Duration = Duration::from_secs(10);
 
@@ -18,6 +21,30 @@ pub(crate) fn stop(dirs: &Dirs, name: &BoxName) -> Result<(), CliError> {
         return Err(CliError::NotRunning(name.clone()));
     }
     wait_for_lock(&dirs.boxes()?.join(format!("{name}.lock")))
+}
+
+/// `torbox new-identity`: returns when every stream has ended and those to come have circuits of their own.
+pub(crate) fn new_identity(dirs: &Dirs, name: &BoxName) -> Result<(), CliError> {
+    match ask(dirs, name, "new-identity")?.as_deref() {
+        Some(DONE) => Ok(()),
+        Some("") => Err(CliError::NoAnswer),
+        Some(reason) => Err(CliError::NoNewIdentity(reason.to_owned())),
+        None => Err(CliError::NotRunning(name.clone())),
+    }
+}
+
+/// `torbox open`: returns when the browser has taken the address.
+pub(crate) fn open(dirs: &Dirs, name: &BoxName, address: Option<&Address>) -> Result<(), CliError> {
+    let answer = match ask(dirs, name, &Wish(address.cloned()).to_string()) {
+        Err(CliError::NoAnswer) => Some(String::new()),
+        other => other?,
+    };
+    match answer.as_deref() {
+        Some(DONE) => Ok(()),
+        Some("") => Err(CliError::NotOpened("it is still starting".to_owned())),
+        Some(reason) => Err(CliError::NotOpened(reason.to_owned())),
+        None => Err(CliError::NotRunning(name.clone())),
+    }
 }
 
 /// A running box holds its lock to the very end.
@@ -46,7 +73,7 @@ pub(crate) fn status(dirs: &Dirs, format: &Format) -> Result<(), CliError> {
     if states.is_empty() {
         println!("no box is running");
     }
-    states.iter().for_each(|state| println!("{}", describe(state)));
+    states.iter().for_each(|state| tell(&describe(state), VALUE - 2));
     Ok(())
 }
 
@@ -62,8 +89,12 @@ fn running(dirs: &Dirs) -> Result<Vec<State>, CliError> {
 }
 
 fn describe(state: &State) -> String {
-    let State { name, pid, bootstrap, display, browser, anonymous } = state;
+    let State { name, pid, bootstrap, trouble, display, leaves_open, browser, anonymous, proof, browser_process: _ } = state;
     let tor = if *bootstrap == 100 { "connected".to_owned() } else { format!("connecting, {bootstrap}%") };
-    let warning = if *anonymous { "" } else { "  NOT ANONYMOUS" };
-    format!("{name}  process {pid}  tor {tor}  display {display}  {browser}{warning}")
+    let more = |text: &Option<String>| text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    let warning = if *anonymous { "" } else { ", NOT ANONYMOUS" };
+    let proof = proof.as_deref().unwrap_or("not made yet");
+    let lines = [("browser", format!("{browser}{warning}")), ("tor", format!("{tor}{}", more(trouble))), ("display", format!("{display}{}", more(leaves_open))), ("proof", proof.to_owned()), ("process", pid.to_string())];
+    let lines: Vec<_> = lines.iter().map(|(what, text)| format!("\n  {what:<width$}{text}", width = VALUE - 2)).collect();
+    format!("{name}{}", lines.concat())
 }

@@ -1,0 +1,219 @@
+//! `torbox bridge`: the bridges through which tor reaches its network, in a file of the user's (tor(1), "Bridge").
+//!
+//! A line becomes part of tor's configuration, and so is taken apart and put together again. It is told to nobody but tor, and to who
+//! asks for the list.
+
+use crate::args::BridgeAction;
+use crate::dirs::{self, Dirs};
+use crate::error::CliError;
+use crate::run::{self, Patience};
+use crate::stall::Bridges;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use torbox_images::{Recipe, RecipeName};
+
+/// A relay that is in no public list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bridge {
+    /// What it speaks, if that is not tor's own protocol.
+    transport: Option<String>,
+    address: SocketAddr,
+    /// Of its identity: tor talks to no other relay at that address.
+    fingerprint: Option<String>,
+    /// What the transport must know, each `KEY=VALUE`.
+    arguments: Vec<String>,
+}
+
+/// Pluggable transports, and the programs of tor's image that speak them.
+pub(crate) type Transports = BTreeMap<String, String>;
+
+/// Why a line is no bridge.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BridgeError {
+    #[error("a bridge is an address with a port, such as 192.0.2.7:443 or [2001:db8::7]:443, and perhaps a fingerprint of 40 hexadecimal digits")]
+    Form,
+    #[error("a bridge with a pluggable transport is its name, an address with a port, a fingerprint of 40 hexadecimal digits, and settings such as cert=...")]
+    Settings,
+    #[error("no program in torbox's images speaks the pluggable transport {0}")]
+    Transport(String),
+}
+
+impl Bridge {
+    /// Reads one line, of a transport that is one of `transports` or of none.
+    fn parse(line: &str, transports: &Transports) -> Result<Self, BridgeError> {
+        let line = line.trim();
+        let words: Vec<&str> = line.strip_prefix("Bridge ").unwrap_or(line).split_whitespace().collect();
+        match words.as_slice() {
+            [address] => Ok(Self { transport: None, address: socket(address)?, fingerprint: None, arguments: Vec::new() }),
+            [address, fingerprint] if is_fingerprint(fingerprint) => {
+                Ok(Self { transport: None, address: socket(address)?, fingerprint: Some(fingerprint.to_uppercase()), arguments: Vec::new() })
+            }
+            [transport, address, rest @ ..] if socket(address).is_ok() && is_name(transport) => {
+                if !transports.contains_key(*transport) {
+                    return Err(BridgeError::Transport((*transport).to_owned()));
+                }
+                let [fingerprint, arguments @ ..] = rest else { return Err(BridgeError::Settings) };
+                if !is_fingerprint(fingerprint) || arguments.is_empty() || !arguments.iter().all(|argument| is_argument(argument)) {
+                    return Err(BridgeError::Settings);
+                }
+                let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+                Ok(Self { transport: Some((*transport).to_owned()), address: socket(address)?, fingerprint: Some(fingerprint.to_uppercase()), arguments })
+            }
+            _ => Err(BridgeError::Form),
+        }
+    }
+}
+
+fn socket(word: &str) -> Result<SocketAddr, BridgeError> {
+    word.parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or(BridgeError::Form)
+}
+
+fn is_fingerprint(word: &str) -> bool {
+    word.len() == 40 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_name(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Nothing that tor's configuration could take for more than a word.
+fn is_argument(word: &str) -> bool {
+    let plain = word.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'#'));
+    plain && word.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.is_empty())
+}
+
+impl fmt::Display for Bridge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, address, fingerprint, arguments } = self;
+        let address = address.to_string();
+        let words = transport.iter().chain([&address]).chain(fingerprint).chain(arguments);
+        f.write_str(&words.map(String::as_str).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The transports that torbox has programs for.
+fn transports() -> Result<Transports, CliError> {
+    Ok(Recipe::embedded(RecipeName::TorTransports)?.transports)
+}
+
+/// Does what was asked for.
+pub(crate) fn bridge(dirs: &Dirs, action: &BridgeAction) -> Result<(), CliError> {
+    let mut bridges = load(dirs)?;
+    match action {
+        BridgeAction::Add { line } => {
+            let bridge = Bridge::parse(&line.join(" "), &transports()?)?;
+            if bridges.contains(&bridge) {
+                return Ok(());
+            }
+            bridges.push(bridge);
+            save(dirs, &bridges)
+        }
+        BridgeAction::Test(_) if bridges.is_empty() => Err(CliError::NoBridges),
+        BridgeAction::Test(of) => run::connect(dirs, of, if bridges.len() == 1 { Patience::FirstFailure } else { Patience::Minute }),
+        BridgeAction::List => {
+            bridges.iter().zip(1..).for_each(|(bridge, number)| println!("{number}  {bridge}"));
+            Ok(())
+        }
+        BridgeAction::Remove { number } => {
+            if *number == 0 || *number > bridges.len() {
+                return Err(CliError::NoBridge(*number));
+            }
+            bridges.remove(number - 1);
+            save(dirs, &bridges)
+        }
+    }
+}
+
+/// What tor is told of them; nothing where there is none.
+pub(crate) fn torrc(dirs: &Dirs) -> Result<String, CliError> {
+    Ok(lines(&load(dirs)?, &transports()?))
+}
+
+fn lines(bridges: &[Bridge], transports: &Transports) -> String {
+    let use_them = if bridges.is_empty() { "" } else { "UseBridges 1\n" };
+    let used: BTreeSet<&String> = bridges.iter().filter_map(|bridge| bridge.transport.as_ref()).collect();
+    let programs = used.iter().filter_map(|name| Some(format!("ClientTransportPlugin {name} exec {}\n", transports.get(*name)?)));
+    use_them.to_owned() + &programs.collect::<String>() + &bridges.iter().map(|bridge| format!("Bridge {bridge}\n")).collect::<String>()
+}
+
+/// Of which kind they are.
+pub(crate) fn in_use(dirs: &Dirs) -> Result<Bridges, CliError> {
+    let bridges = load(dirs)?;
+    Ok(match bridges.as_slice() {
+        [] => Bridges::None,
+        some if some.iter().any(|bridge| bridge.transport.is_some()) => Bridges::Transports,
+        _ => Bridges::Plain,
+    })
+}
+
+fn load(dirs: &Dirs) -> Result<Vec<Bridge>, CliError> {
+    let path = dirs.bridges();
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(CliError::Path { path, source }),
+        Ok(text) => {
+            let transports = transports()?;
+            text.lines().filter(|line| !line.trim().is_empty()).map(|line| Ok(Bridge::parse(line, &transports)?)).collect()
+        }
+    }
+}
+
+/// Written whole or not at all, and readable by nobody else.
+fn save(dirs: &Dirs, bridges: &[Bridge]) -> Result<(), CliError> {
+    let path: PathBuf = dirs.bridges();
+    dirs::make(path.parent().unwrap_or(&path).to_owned())?;
+    let fresh = path.with_extension("new");
+    let text: String = bridges.iter().map(|bridge| format!("{bridge}\n")).collect();
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.and_then(|()| fs::rename(&fresh, &path)).map_err(|source| CliError::Path { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FINGERPRINT: &str = "00112233445566778899AABBCCDDEEFF00112233";
+
+    fn parse(line: &str) -> Result<Bridge, BridgeError> {
+        Bridge::parse(line, &transports().unwrap())
+    }
+
+    #[test]
+    fn a_line_is_an_address_and_a_fingerprint_and_nothing_else() {
+        let fingerprint = FINGERPRINT.to_lowercase();
+        for (line, read) in [
+            ("192.0.2.7:443".to_owned(), "192.0.2.7:443".to_owned()),
+            (format!("Bridge 192.0.2.7:443 {fingerprint}"), format!("192.0.2.7:443 {FINGERPRINT}")),
+            (format!("  [2001:db8::7]:9001   {fingerprint}\n"), format!("[2001:db8::7]:9001 {FINGERPRINT}")),
+        ] {
+            assert_eq!(parse(&line).map(|bridge| bridge.to_string()), Ok(read), "{line}");
+        }
+        for wrong in ["", "192.0.2.7", "192.0.2.7:0", "bridge.example:443", "192.0.2.7:443 short", "192.0.2.7:443\nLog debug file /x", "192.0.2.7:443 # x", "--torrc"] {
+            assert_eq!(parse(wrong), Err(BridgeError::Form), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_with_a_transport_has_settings_that_are_words() {
+        let line = format!("obfs4 192.0.2.7:443 {FINGERPRINT} cert=aB+/9 iat-mode=0");
+        let bridge = parse(&format!("Bridge  {}", line.replace(FINGERPRINT, &FINGERPRINT.to_lowercase()))).unwrap();
+        assert_eq!(bridge.to_string(), line);
+        let plain = parse("192.0.2.9:1").unwrap();
+        let told = format!("UseBridges 1\nClientTransportPlugin obfs4 exec /usr/bin/obfs4proxy\nBridge 192.0.2.9:1\nBridge {line}\n");
+        assert_eq!(lines(&[plain.clone(), bridge], &transports().unwrap()), told);
+        assert_eq!(lines(&[plain], &transports().unwrap()), "UseBridges 1\nBridge 192.0.2.9:1\n");
+        for other in ["webtunnel", "snowflake", "meek_lite"] {
+            assert_eq!(parse(&line.replace("obfs4", other)), Err(BridgeError::Transport(other.to_owned())));
+        }
+        for wrong in ["", "cert=", "=x", "cert", "cert=a\"b", "cert=a#b", "cert=a\\", "cert=x more"] {
+            assert_eq!(parse(&format!("obfs4 192.0.2.7:443 {FINGERPRINT} {wrong}")), Err(BridgeError::Settings), "{wrong:?}");
+        }
+        assert_eq!(parse("obfs4 192.0.2.7:443 cert=x"), Err(BridgeError::Settings));
+        assert_eq!(parse("obfs4 192.0.2.7:443"), Err(BridgeError::Settings));
+    }
+}

@@ -1,0 +1,336 @@
+//! Settings: the file `config.toml`, then variables of the environment, then flags, each stronger than the one before.
+//!
+//! A setting is a flag of the command line, of the same name, type and meaning: what the file or a variable says becomes that flag's
+//! default. It never gives a setting that the command line does not have, and passes over nothing that it does not know.
+
+use crate::args::{Args, ConfigAction};
+use crate::dirs::{self, Dirs};
+use crate::error::CliError;
+use clap::error::ContextKind;
+use clap::{Arg, ArgAction, Command, CommandFactory};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::Path;
+use std::process;
+use toml::{Table, Value};
+
+/// The flags that can be set. Which browser is none of them: nobody shall get the stand-in unawares.
+const SETTINGS: [&str; 9] = ["backend", "channel", "display", "engine", "mirror", "oci-runtime", "tor", "verbose", "via"];
+/// Those of them that mean nothing to a compose file.
+const OF_ENGINES: [&str; 3] = ["backend", "engine", "oci-runtime"];
+/// The command that has all of them.
+const COMMAND: &str = "run";
+
+/// A value, and where it comes from.
+#[derive(Debug, PartialEq, Eq)]
+struct Set {
+    values: Vec<String>,
+    from: String,
+}
+
+type Settings = BTreeMap<String, Set>;
+
+/// The command line with its settings, as defaults of its flags.
+pub(crate) fn command(dirs: &Dirs) -> Result<Command, CliError> {
+    // A command line lives as long as the process, and so do its defaults.
+    let settings: BTreeMap<String, Vec<&'static str>> = load(dirs)?.into_iter().map(|(flag, set)| (flag, set.values.into_iter().map(|value| &*value.leak()).collect())).collect();
+    Ok(with_defaults(Args::command(), &settings))
+}
+
+fn with_defaults(command: Command, settings: &BTreeMap<String, Vec<&'static str>>) -> Command {
+    let compose = command.get_name() == "compose";
+    let command = command.mut_args(|arg| match arg.get_long().and_then(|flag| settings.get_key_value(flag)) {
+        Some((flag, values)) if !compose || !OF_ENGINES.contains(&flag.as_str()) => arg.default_values(values),
+        _ => arg,
+    });
+    command.mut_subcommands(|command| with_defaults(command, settings))
+}
+
+/// Whether the command `name` has a setting among its flags.
+pub(crate) fn concerns(name: &str) -> bool {
+    Args::command().find_subcommand(name).is_some_and(has_settings)
+}
+
+fn has_settings(command: &Command) -> bool {
+    SETTINGS.iter().any(|setting| flag(command, setting).is_some()) || command.get_subcommands().any(has_settings)
+}
+
+/// `torbox config`.
+pub(crate) fn config(dirs: &Dirs, action: ConfigAction) -> Result<(), CliError> {
+    match action {
+        ConfigAction::Show => show(&load(dirs)?),
+        ConfigAction::Check => drop(load(dirs)?),
+        ConfigAction::Edit => return edit(dirs),
+    }
+    Ok(())
+}
+
+/// A file of settings, as [`SETTINGS`] are now.
+fn show(settings: &Settings) {
+    for setting in all() {
+        match setting.flag().and_then(|flag| settings.get(flag)) {
+            Some(Set { values, from }) => println!("{} = {}  # {from}", setting.name, setting.written(values)),
+            None if setting.is_unset() => println!("# {} is not set", setting.name),
+            None => println!("# {} = {}", setting.name, setting.written(&setting.default())),
+        }
+    }
+}
+
+/// Opens the file in the user's editor, made where there is none, and checks what was written.
+fn edit(dirs: &Dirs) -> Result<(), CliError> {
+    let path = dirs.settings();
+    let failed = |source| CliError::Path { path: path.clone(), source };
+    if !path.try_exists().map_err(failed)? {
+        dirs::make(path.parent().unwrap_or(&path).to_owned())?;
+        std::fs::write(&path, example()).map_err(failed)?;
+    }
+    let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty()));
+    let editor = editor.unwrap_or_else(|| "editor".to_owned());
+    let mut words = editor.split_whitespace();
+    let status = process::Command::new(words.next().unwrap_or_default()).args(words).arg(&path).status();
+    if !status.map_err(|error| CliError::System("start the editor that EDITOR names", error))?.success() {
+        return Err(CliError::Editor(editor));
+    }
+    load(dirs).map(drop)
+}
+
+/// Every setting, commented out, with what it means.
+fn example() -> String {
+    let mut text = String::from("# Settings of torbox. A variable of the environment is stronger than this file, and a flag than both.\n");
+    for setting in all() {
+        write!(text, "\n# {}\n# {} = {}\n", setting.about(), setting.name, setting.written(&setting.example())).ok();
+    }
+    text
+}
+
+fn load(dirs: &Dirs) -> Result<Settings, CliError> {
+    let path = dirs.settings();
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|source| CliError::Path { path: path.clone(), source })?,
+    };
+    let mut settings = of_file(&path, &text)?;
+    settings.extend(of_environment(|variable| std::env::var_os(variable))?);
+    Ok(settings)
+}
+
+fn of_file(path: &Path, text: &str) -> Result<Settings, CliError> {
+    let place = || path.display().to_string();
+    let table: Table = toml::from_str(text).map_err(|source| CliError::SettingsFile { path: path.to_owned(), source: Box::new(source) })?;
+    let set = |(name, value): (String, Value)| {
+        let setting = all().into_iter().find(|setting| setting.name == name).ok_or_else(|| unknown(place(), &name))?;
+        let values = setting.texts(&value).ok_or_else(|| setting.wrong(place(), &value.to_string()))?;
+        setting.checked(place(), values)
+    };
+    table.into_iter().map(set).collect()
+}
+
+fn of_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Settings, CliError> {
+    let mut settings = Settings::new();
+    for setting in all() {
+        let variable = setting.variable();
+        let Some(value) = get(&variable).filter(|value| !value.is_empty()) else { continue };
+        let text = value.to_str().ok_or_else(|| setting.wrong(variable.clone(), &value.to_string_lossy()))?;
+        let values = if setting.is_list() { text.split_whitespace().map(str::to_owned).collect() } else { vec![text.to_owned()] };
+        settings.extend([setting.checked(variable, values)?]);
+    }
+    Ok(settings)
+}
+
+fn unknown(place: String, name: &str) -> CliError {
+    /// Less alike than this is no misspelling (0 to 1).
+    const ALIKE: f64 = 0.7;
+    let nearest = SETTINGS.iter().map(|known| (strsim::jaro(name, known), *known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = nearest.filter(|(alike, _)| *alike > ALIKE).map(|(_, known)| known);
+    CliError::UnknownSetting { place, name: name.to_owned(), nearest }
+}
+
+fn flag<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|arg| arg.get_long() == Some(name))
+}
+
+/// A setting and the flag that it is the default of.
+struct Setting {
+    name: &'static str,
+    arg: Arg,
+}
+
+fn all() -> Vec<Setting> {
+    let command = Args::command();
+    let run = command.find_subcommand(COMMAND);
+    SETTINGS.iter().filter_map(|name| Some(Setting { name, arg: flag(run?, name)?.clone() })).collect()
+}
+
+impl Setting {
+    fn flag(&self) -> Option<&str> {
+        self.arg.get_long()
+    }
+
+    fn variable(&self) -> String {
+        format!("TORBOX_{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    fn is_list(&self) -> bool {
+        matches!(self.arg.get_action(), ArgAction::Append)
+    }
+
+    fn is_switch(&self) -> bool {
+        matches!(self.arg.get_action(), ArgAction::SetTrue)
+    }
+
+    fn default(&self) -> Vec<String> {
+        self.arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect()
+    }
+
+    fn is_unset(&self) -> bool {
+        self.default().is_empty() && !self.is_list() && !self.is_switch()
+    }
+
+    /// The default, or something that stands for a value where there is none.
+    fn example(&self) -> Vec<String> {
+        if self.is_unset() { vec![self.values().into_iter().next().unwrap_or_else(|| self.value_name())] } else { self.default() }
+    }
+
+    fn value_name(&self) -> String {
+        self.arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// What it is for, and which values there are.
+    fn about(&self) -> String {
+        let help = self.arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let values = self.values();
+        if values.is_empty() { format!("{help}.") } else { format!("{help}. One of {}.", values.join(", ")) }
+    }
+
+    fn values(&self) -> Vec<String> {
+        if self.is_switch() { return Vec::new() }
+        self.arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
+    }
+
+    /// As the file has it.
+    fn written(&self, values: &[String]) -> String {
+        let text = |value: &String| Value::String(value.clone()).to_string();
+        match values.first() {
+            _ if self.is_list() => format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", ")),
+            Some(value) if self.is_switch() => value.clone(),
+            None if self.is_switch() => "false".to_owned(),
+            value => text(&value.cloned().unwrap_or_default()),
+        }
+    }
+
+    /// `None` for a value of another type than the flag's.
+    fn texts(&self, value: &Value) -> Option<Vec<String>> {
+        match value {
+            Value::Boolean(value) if self.is_switch() => Some(vec![value.to_string()]),
+            Value::String(value) if !self.is_switch() => Some(vec![value.clone()]),
+            Value::Array(values) if self.is_list() => values.iter().map(|value| Some(value.as_str()?.to_owned())).collect(),
+            _ => None,
+        }
+    }
+
+    /// The setting with `values`, if its flag takes them.
+    fn checked(&self, place: String, values: Vec<String>) -> Result<(String, Set), CliError> {
+        let arg = self.arg.clone().action(if self.is_switch() { ArgAction::Set } else { self.arg.get_action().clone() }).num_args(1);
+        let words = values.iter().map(|value| format!("--{}={value}", self.name));
+        let command = Command::new("setting").no_binary_name(true).arg(arg);
+        match command.try_get_matches_from(words) {
+            Ok(_) => Ok((self.name.to_owned(), Set { values, from: place })),
+            Err(error) => Err(self.wrong(place, &error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default())),
+        }
+    }
+
+    fn wrong(&self, place: String, value: &str) -> CliError {
+        let expected = match self.values() {
+            _ if self.is_switch() => "true or false".to_owned(),
+            values if values.is_empty() => self.value_name(),
+            values => values.join(", "),
+        };
+        CliError::WrongSetting { place, name: self.name, value: value.to_owned(), expected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<Settings, CliError> {
+        of_file(Path::new("config.toml"), text)
+    }
+
+    fn values(settings: &Settings, name: &str) -> Vec<String> {
+        settings[name].values.clone()
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_of_run_and_the_example_names_it() {
+        assert_eq!(all().iter().map(|setting| setting.name).collect::<Vec<_>>(), SETTINGS);
+        let example = example();
+        assert_eq!(of(&example).unwrap(), Settings::new());
+        // All but the one whose value must have a form.
+        let given: String = example.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = ") && !line.starts_with("via ")).map(|line| format!("{line}\n")).collect();
+        let settings = of(&given).unwrap();
+        assert_eq!(values(&settings, "display"), ["auto"]);
+        assert_eq!(values(&settings, "verbose"), ["false"]);
+    }
+
+    #[test]
+    fn what_is_not_known_or_of_another_type_is_refused() {
+        let said = |text: &str| of(text).unwrap_err();
+        assert!(matches!(said("displya = \"auto\""), CliError::UnknownSetting { nearest: Some("display"), .. }));
+        assert!(matches!(said("xyzzy = 1"), CliError::UnknownSetting { nearest: None, .. }));
+        assert!(matches!(said("browser = \"firefox-esr\""), CliError::UnknownSetting { .. }));
+        for wrong in ["display = \"windows\"", "display = 1", "display = [\"auto\"]", "verbose = \"yes\"", "mirror = [1]", "via = \"http://p:1\""] {
+            assert!(matches!(said(wrong), CliError::WrongSetting { .. }), "{wrong}");
+        }
+        assert!(matches!(said("display = "), CliError::SettingsFile { .. }));
+    }
+
+    #[test]
+    fn variables_are_typed_as_the_file_is_and_empty_ones_are_not_set() {
+        let only = |name: &'static str, value: &'static str| of_environment(move |asked: &str| (asked == name).then(|| value.into()));
+        assert_eq!(values(&only("TORBOX_OCI_RUNTIME", "runsc").unwrap(), "oci-runtime"), ["runsc"]);
+        assert_eq!(values(&only("TORBOX_MIRROR", "http://a/debian http://b/debian").unwrap(), "mirror"), ["http://a/debian", "http://b/debian"]);
+        assert_eq!(only("TORBOX_DISPLAY", "").unwrap(), Settings::new());
+        assert!(matches!(only("TORBOX_VERBOSE", "perhaps"), Err(CliError::WrongSetting { name: "verbose", .. })));
+    }
+
+    #[test]
+    fn flags_win_over_settings() {
+        let dir = std::env::temp_dir().join(format!("torbox-config-{}", process::id()));
+        std::fs::create_dir_all(dir.join("config")).unwrap();
+        std::fs::write(dir.join("config/config.toml"), "display = \"none\"\nbackend = \"podman\"\nverbose = true\n").unwrap();
+        let command = command(&Dirs::new(Some(&dir)).unwrap()).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let parse = |words: &[&str]| {
+            let matches = command.clone().try_get_matches_from(words).unwrap();
+            let (_, of) = matches.subcommand().unwrap();
+            let display = of.get_raw("display").unwrap().next().unwrap().to_owned();
+            let backend = of.get_raw("backend").unwrap().next().unwrap().to_owned();
+            (display, backend, of.get_flag("verbose"))
+        };
+        assert_eq!(parse(&["torbox", "run"]), ("none".into(), "podman".into(), true));
+        assert_eq!(parse(&["torbox", "run", "--display", "wayland", "--backend", "native"]), ("wayland".into(), "native".into(), true));
+        assert_eq!(parse(&["torbox", "compose", "dir"]).1, "auto", "a compose file is for any engine");
+    }
+
+    /// The table of all settings in the documentation is the one that is made here.
+    #[test]
+    fn the_documentation_has_every_setting() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
+        let mut text = String::from(
+            "# Settings\n\nIn `~/.config/torbox/config.toml` (root: `/etc/torbox/config.toml`), which `torbox config edit` opens; `torbox config show` says what is set, \
+             and where. A variable of the environment is stronger than the file, and a flag than both.\nThis table is made from the command line (`TORBOX_WRITE_GOLDEN=1` in the test of that name).\n\n\
+             | in the file | variable | flag | default | what it is |\n|---|---|---|---|---|\n",
+        );
+        for setting in all() {
+            let default = setting.default().join(" ");
+            let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+            writeln!(text, "| `{}` | `{}` | `--{}` | {default} | {} |", setting.name, setting.variable(), setting.name, setting.about()).unwrap();
+        }
+        if std::env::var_os("TORBOX_WRITE_GOLDEN").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert!(text == std::fs::read_to_string(path).unwrap_or_default(), "{path} is not what is made here; TORBOX_WRITE_GOLDEN=1 writes it anew");
+    }
+}

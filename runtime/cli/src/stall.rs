@@ -1,0 +1,99 @@
+//! What tor's own words mean when it does not get on: which of its messages say so, and what to do (tor's `control_event_bootstrap_problem`).
+//!
+//! It never repeats an address: whose bridge it is stands in the user's own list.
+
+/// Why tor does not get on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// What is wrong.
+    pub(crate) what: String,
+    /// What can be done about it.
+    pub(crate) hint: &'static str,
+}
+
+/// Words in a message, what they mean to somebody without bridges, and to somebody with them.
+const MEANINGS: [(&str, &str, &str, &str, &str); 7] = [
+    ("CONNECTREFUSED", "relays refuse the connection", NETWORK, "the bridge refuses the connection", BRIDGE),
+    ("TIMEOUT", "relays do not answer", NETWORK, "the bridge does not answer", BRIDGE),
+    ("NOROUTE", "this machine has no way to the network", OFFLINE, "this machine has no way to the bridge", OFFLINE),
+    ("IDENTITY", "somebody else answers in a relay's place", NETWORK, "another relay answers than the bridge's line says", BRIDGE),
+    ("CONNECTRESET", "somebody on the way cuts the connection to relays", NETWORK, "somebody on the way cuts the connection to the bridge", BRIDGE),
+    ("IOERROR", "the connection to relays breaks", NETWORK, "the connection to the bridge breaks", BRIDGE),
+    ("identity keys were not as expected", "somebody else answers in a relay's place", NETWORK, "another relay answers than the bridge's line says", BRIDGE),
+];
+const NETWORK: &str = "this network may block Tor: torbox bridge add takes a bridge, and --torrc a proxy";
+const OFFLINE: &str = "is the machine online? a captive network wants its page opened in another browser first";
+const BRIDGE: &str = "torbox bridge list shows the bridges, to be compared with what you were given; another may work";
+const PROXY: &str = "is it the one that --torrc names, and does it let you reach relays?";
+const PROGRAM: &str = "torbox run --verbose shows what tor says of it; torbox verify checks the image that has it";
+const CLOCK: &str = "set the clock: timedatectl set-ntp true; tor needs it right to the hour";
+
+/// What `line` of tor's means, if it tells of trouble.
+pub(crate) fn explain(line: &str, bridges: Bridges) -> Option<Trouble> {
+    let trouble = |what: &str, hint| Some(Trouble { what: what.to_owned(), hint });
+    if let Some((_, rest)) = line.split_once("Our clock is ").or_else(|| line.split_once("our clock is ")) {
+        let wrong = [" the time", ", or that"].iter().fold(rest, |rest, end| rest.split(end).next().unwrap_or_default());
+        return trouble(&format!("the clock of this machine is {wrong}"), CLOCK);
+    }
+    if line.contains("Proxy Client: unable to connect") {
+        return match bridges {
+            Bridges::Transports => trouble("the transport gets no connection to the bridge, which is gone, or other than its line says", BRIDGE),
+            Bridges::None | Bridges::Plain => trouble("the proxy on the way out makes no connection", PROXY),
+        };
+    }
+    if ["Could not launch managed proxy", "Managed proxy at", "We were unable to find a transport"].iter().any(|words| line.contains(words)) {
+        return trouble("the program that speaks the bridge's transport does not work", PROGRAM);
+    }
+    if !line.contains("Problem bootstrapping") && !line.contains("identity keys were not as expected") {
+        return None;
+    }
+    let (_, alone, hint, bridged, bridged_hint) = MEANINGS.iter().find(|(words, ..)| line.contains(words))?;
+    match bridges {
+        Bridges::None => trouble(alone, hint),
+        Bridges::Plain | Bridges::Transports => trouble(bridged, bridged_hint),
+    }
+}
+
+/// Whether tor goes through bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bridges {
+    /// It connects to public relays.
+    None,
+    /// It connects to bridges alone, and speaks its own protocol.
+    Plain,
+    /// To bridges alone, and some need a pluggable transport.
+    Transports,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROXY_FAILS: &str =
+        "[warn] Proxy Client: unable to connect OR connection (handshaking (proxy)) with 192.0.2.7:9 ID=<none> RSA_ID=2B28 (\"general SOCKS server failure\")";
+
+    #[test]
+    fn tors_words_have_a_meaning() {
+        let stuck = |reason: &str| format!("Nov 25 19:00:00.000 [warn] Problem bootstrapping. Stuck at 5% (conn): Connecting to a relay. ({reason}; count 1; recommendation warn; host A at 192.0.2.7:443)");
+        for (line, bridges, what) in [
+            (stuck("Connection refused; CONNECTREFUSED"), Bridges::None, "relays refuse the connection"),
+            (stuck("Connection refused; CONNECTREFUSED"), Bridges::Plain, "the bridge refuses the connection"),
+            (stuck("Network is unreachable; NOROUTE"), Bridges::Plain, "this machine has no way to the bridge"),
+            ("[warn] Tried connecting to router at X, but RSA + ed25519 identity keys were not as expected: wanted A but got B".to_owned(), Bridges::Plain, "another relay answers than the bridge's line says"),
+            (PROXY_FAILS.to_owned(), Bridges::Transports, "the transport gets no connection to the bridge, which is gone, or other than its line says"),
+            (PROXY_FAILS.to_owned(), Bridges::None, "the proxy on the way out makes no connection"),
+            ("[warn] Managed proxy at '/usr/bin/obfs4proxy' failed the configuration protocol".to_owned(), Bridges::Transports, "the program that speaks the bridge's transport does not work"),
+            (
+                "[warn] Our clock is 3 hours, 4 minutes behind the time published in the consensus network status document (2026).".to_owned(),
+                Bridges::None,
+                "the clock of this machine is 3 hours, 4 minutes behind",
+            ),
+            ("[warn] It seems that our clock is behind by 5 hours, 0 minutes, or that theirs is ahead.".to_owned(), Bridges::None, "the clock of this machine is behind by 5 hours, 0 minutes"),
+        ] {
+            let trouble = explain(&line, bridges).unwrap();
+            assert_eq!(trouble.what, what, "{line}");
+            assert!(!trouble.what.contains("192.0.2"));
+        }
+        assert_eq!(explain("[notice] Bootstrapped 10% (conn_done): Connected to a relay", Bridges::None), None);
+    }
+}
