@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
 use crate::display::{Xvfb, read_text};
 use crate::process::{self, ProcessId};
@@ -41,6 +42,11 @@ fn release_dir() -> Result<PathBuf> {
     near.map(Path::to_owned).context("torbox is not built: make build")
 }
 
+/// One of the programs that go into the images, as it was built.
+pub fn static_program(name: &str) -> Result<PathBuf> {
+    Ok(release_dir()?.join("../libexec/torbox").join(name))
+}
+
 /// The directory in which images are kept between runs of the tests and the demonstration.
 pub fn kept_dir() -> Result<PathBuf> {
     let target = release_dir()?;
@@ -57,8 +63,8 @@ impl<'a> Installed<'a> {
         }
         let program = bin.join("torbox");
         copy(&release.join("torbox"), &program)?;
-        for name in ["init", "gate"] {
-            copy(&release.join("../libexec/torbox").join(name), &libexec.join(name))?;
+        for name in ["init", "gate", "display"] {
+            copy(&static_program(name)?, &libexec.join(name))?;
         }
         if let Who::User(user) = who {
             user.give(&dir)?;
@@ -141,13 +147,14 @@ impl<'a> Installed<'a> {
         }
     }
 
-    /// Builds the tor image and the stand-in's: quick where nothing changed.
+    /// Builds the tor images and the stand-in's: quick where nothing changed.
     pub fn build_images(&self) -> Result<()> {
         if let Err(error) = process::output(&mut self.command(None, ["images"])) {
             eprintln!("the kept images are of another torbox and are built anew: {error:#}");
             fs::remove_dir_all(self.dir.join("data")).context("cannot remove the kept images")?;
         }
-        let status = self.command(None, ["build", "--browser", "firefox-esr"]).status()?;
+        // Who prints a report does not want it in there.
+        let status = self.command(None, ["build", "--browser", "firefox-esr", "--transports"]).stdout(std::io::stderr()).status()?;
         if status.success() { Ok(()) } else { bail!("torbox build failed: {status}") }
     }
 }
@@ -194,9 +201,14 @@ impl RunningBox {
     }
 
     /// Asks it to end as Ctrl-C does and waits: its exit code.
-    pub fn interrupt(mut self) -> Result<Option<i32>> {
-        send(&self.child, nix::sys::signal::Signal::SIGINT)?;
-        self.ended(Instant::now() + END)
+    pub fn interrupt(self) -> Result<Option<i32>> {
+        self.interrupt_within(END)
+    }
+
+    /// The same with another bound.
+    pub fn interrupt_within(mut self, bound: Duration) -> Result<Option<i32>> {
+        send(&self.child, interruption()?)?;
+        self.ended(Instant::now() + bound)
     }
 
     /// Waits for its end: its exit code.
@@ -205,6 +217,13 @@ impl RunningBox {
         let status = status.with_context(|| format!("torbox did not end; it said:\n{}", self.said()))??;
         Ok(status.code())
     }
+}
+
+/// What Ctrl-C sends; SIGTERM where these tests, and so torbox until it watches for signals, ignore that, as what a shell starts with `&` does.
+fn interruption() -> Result<Signal> {
+    let ignored = ProcessId(std::process::id()).status("SigIgn").context("no SigIgn in proc(5)")?;
+    let bit = 1_u64 << (Signal::SIGINT as i32 - 1);
+    Ok(if u64::from_str_radix(&ignored, 16)? & bit == 0 { Signal::SIGINT } else { Signal::SIGTERM })
 }
 
 /// A process of a running box.
@@ -220,6 +239,8 @@ pub enum Part {
     Tor,
     /// The gate.
     Gate,
+    /// The display.
+    Display,
     /// Process 1 of the browser's container.
     Init,
     /// The browser's own process.
@@ -233,10 +254,11 @@ impl Part {
         match self {
             Self::Outer => command_line == "/proc/self/exe __outer",
             Self::Inner => command_line == "/proc/self/exe __inner",
-            Self::TorInit => begins("/usr/libexec/torbox/init run -- /usr/bin/tor "),
+            Self::TorInit => begins("/usr/libexec/torbox/init run --proof uplink -- /usr/bin/tor "),
             Self::Tor => begins("/usr/bin/tor "),
             Self::Gate => begins("/usr/libexec/torbox/gate "),
-            Self::Init => begins("/usr/libexec/torbox/init run -- /opt/"),
+            Self::Display => begins("/usr/libexec/torbox/display "),
+            Self::Init => begins("/usr/libexec/torbox/init run --proof box -- /opt/"),
             Self::Browser => begins("/opt/") && !command_line.contains(" -contentproc "),
         }
     }
@@ -269,7 +291,7 @@ pub fn readable(mut shoot: impl FnMut(&Path) -> Result<()>, text: &str, shot: &P
 }
 
 /// Sends a signal to a child.
-pub fn send(child: &Child, signal: nix::sys::signal::Signal) -> Result<()> {
+pub fn send(child: &Child, signal: Signal) -> Result<()> {
     Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id())?), signal)?)
 }
 

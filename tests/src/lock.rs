@@ -13,7 +13,12 @@ pub struct Heavy {
 
 /// Waits for the other heavy tests of this machine.
 pub fn heavy() -> Result<Heavy> {
-    let path = std::env::temp_dir().join("torbox-tests.lock");
+    named("tests")
+}
+
+/// Waits for the other tests of this machine that use the same things.
+pub fn named(name: &str) -> Result<Heavy> {
+    let path = std::env::temp_dir().join(format!("torbox-{name}.lock"));
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     flock(&file, FlockOperation::LockExclusive).context("flock")?;
     Ok(Heavy { _file: file })

@@ -11,18 +11,48 @@
     reason = "a test may fail by panicking"
 )]
 
+#[path = "boxed/bridge.rs"]
+mod bridge;
 #[path = "boxed/closed.rs"]
 mod closed;
+#[path = "boxed/compose.rs"]
+mod compose;
 #[path = "boxed/endings.rs"]
 mod endings;
+#[path = "boxed/engines.rs"]
+mod engines;
+#[path = "boxed/faults.rs"]
+mod faults;
+#[path = "boxed/files.rs"]
+mod files;
 #[path = "boxed/ground.rs"]
 mod ground;
+#[path = "boxed/hosts.rs"]
+mod hosts;
+#[path = "boxed/identity.rs"]
+mod identity;
+#[path = "boxed/kube.rs"]
+mod kube;
+#[path = "boxed/nested.rs"]
+mod nested;
+#[path = "boxed/newcomer.rs"]
+mod newcomer;
 #[path = "boxed/page.rs"]
 mod page;
+#[path = "boxed/parent.rs"]
+mod parent;
 #[path = "boxed/probe.rs"]
 mod probe;
+#[path = "boxed/screens.rs"]
+mod screens;
+#[path = "boxed/served.rs"]
+mod served;
 #[path = "boxed/state.rs"]
 mod state;
+#[path = "boxed/truth.rs"]
+mod truth;
+#[path = "boxed/x11.rs"]
+mod x11;
 
 /// Makes of each function two tests, `name::as_root` and `name::as_a_user`.
 macro_rules! as_both {
@@ -58,10 +88,16 @@ as_both! {
     g9_the_page_comes_through_an_exit_and_the_content_sandbox_is_on: crate::page::exit_page;
     /// The page of an onion service.
     the_onion_page_comes: crate::page::onion_page;
+    /// The control server as the browser sees it, and `torbox new-identity`.
+    g5_the_browser_is_shown_circuits_without_entry_and_gets_new_identities: crate::identity::new_identity;
+    /// A download comes out of a box, a file goes in, and nothing else either way.
+    g7_files_leave_and_enter_by_the_users_action_alone: crate::files::downloads_and_uploads;
     /// Two boxes of one caller.
     two_boxes_run_side_by_side: crate::page::two_boxes;
     /// What a program in the browser's place can see and reach.
     g1_g2_g7_g8_the_probe_finds_no_network_no_socket_no_place_and_no_privilege: crate::probe::finds_nothing;
+    /// Every attempt that `torbox audit` makes.
+    g1_g2_g3_g4_g7_g8_g9_every_attempt_to_get_out_fails: crate::probe::holds;
     /// The same of the host's names and paths.
     g6_the_probe_finds_no_name_and_no_path_of_the_host: crate::probe::knows_no_host;
     /// Every way in which a user ends a box.
@@ -74,6 +110,20 @@ as_both! {
     g11_a_tor_without_network_lets_nothing_out: crate::closed::tor_without_network;
     /// tor that does not answer for a while.
     g4_a_stopped_tor_lets_nothing_out_until_it_goes_on: crate::closed::tor_stopped;
+    /// Processes, files and memory without end.
+    g7_g8_what_hogs_the_machine_is_cut_off_and_the_box_ends_in_order: crate::faults::hogs;
+    /// Parts that stand still when the box shall end.
+    g11_a_box_with_a_part_that_stands_still_ends: crate::faults::stopped_parts;
+    /// The gate, and everything, that stands still for a while.
+    g4_a_standstill_lets_nothing_out: crate::faults::standstill;
+    /// A display of the box's own on an X server: pages, hands, and what a client finds there.
+    g3_a_nested_display_shows_pictures_and_tells_nothing_of_the_server: crate::nested::on_x11;
+    /// A box where there is no display server.
+    a_served_display_is_a_page_for_who_has_its_address: crate::served::in_a_browser;
+    /// A hostile X client in the browser's place.
+    g3_an_x_client_of_the_box_is_not_trusted: crate::x11::hostile;
+    /// torbox's own processes.
+    g12_torbox_holds_only_what_it_supervises_with: crate::parent::holds_only_what_it_supervises_with;
     /// Guards survive the box.
     tors_guards_are_kept_for_the_next_run: crate::state::guards_are_kept;
     /// What lies in the place of a kept file is not followed.
@@ -87,9 +137,148 @@ fn g8_a_container_that_differs_from_the_plan_is_not_started() {
     as_one!(ground::Kind::Root, closed::a_mismatch_starts_nothing);
 }
 
+/// What a profile keeps, as an archive, too.
+#[test]
+fn a_profile_is_kept_for_the_next_run() {
+    as_one!(ground::Kind::User, state::profiles_are_kept);
+}
+
+/// An X server as many Xwaylands are.
+#[test]
+fn a_nested_display_is_had_of_a_server_that_trusts_everyone_and_said_to_be() {
+    as_one!(ground::Kind::User, nested::on_a_server_without_the_extension);
+}
+
+/// Bridges, right, wrong and dead.
+#[test]
+fn through_a_bridge_nobody_else_is_contacted() {
+    as_one!(ground::Kind::User, bridge::bridges);
+}
+
+/// Bridges that speak obfs4, right, wrong and dead.
+#[test]
+fn through_obfs4_nobody_but_the_bridge_is_contacted() {
+    torbox_tests::require!("obfs4proxy");
+    as_one!(ground::Kind::User, bridge::obfs4);
+}
+
+/// Seen from outside; what the caller is makes no difference to the network.
+#[test]
+fn g1_g3_only_tor_sends_and_only_to_its_relays() {
+    torbox_tests::require!("bwrap");
+    as_one!(ground::Kind::User, truth::only_tor_sends);
+}
+
+/// Parts that stand still while a box is made.
+#[test]
+fn g11_a_part_that_stands_still_in_the_launch_starts_nothing() {
+    as_one!(ground::Kind::User, faults::frozen_in_the_launch);
+}
+
+/// What two boxes can read, on unlike machines.
+#[test]
+fn g6_two_unlike_hosts_differ_in_what_is_listed_alone() {
+    torbox_tests::require!("unshare", "taskset", "busybox");
+    as_one!(ground::Kind::User, hosts::two_unlike);
+}
+
 /// A Wayland compositor takes clients of its own user only: the one case in which the browser has the caller's id.
 #[test]
 fn the_page_is_shown_on_wayland() {
-    torbox_tests::require!("weston", "weston-screenshooter");
+    torbox_tests::require!("weston", "weston-screenshooter", "sway", "grim", "bwrap");
     as_one!(ground::Kind::User, page::on_wayland);
+}
+
+/// What a desktop starts.
+#[test]
+fn the_entry_of_the_desktop_opens_the_page() {
+    torbox_tests::require!("gio");
+    as_one!(ground::Kind::User, page::from_an_entry);
+}
+
+/// On a terminal and in a pipe.
+#[test]
+fn screens_of_a_box_are_the_golden_ones() {
+    torbox_tests::require!("script");
+    as_one!(ground::Kind::User, screens::golden);
+}
+
+/// The package, from its installation to its removal.
+#[test]
+fn a_newcomers_day_leaves_nothing() {
+    torbox_tests::require!("make", "unshare", "nsenter", "objdump");
+    if !torbox_tests::debian::root().unwrap().is_dir() {
+        assert!(!torbox_tests::require::must_work(), "out/debian is not made: make out/debian");
+        return;
+    }
+    as_one!(ground::Kind::Root, newcomer::a_day);
+}
+
+/// Makes a test of each function, for one kind of caller.
+macro_rules! as_only {
+    ($kind:ident; $($(#[$doc:meta])* $name:ident: $test:path, $($need:literal),+;)+) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            torbox_tests::require!($($need),+);
+            as_one!(ground::Kind::$kind, $test);
+        }
+    )+};
+}
+
+as_only! {
+    Root;
+    /// A page instead of a display server, through Podman and Docker.
+    engine_podman_serves_a_display: served::in_podman, "podman", "runc";
+    engine_docker_serves_a_display: served::in_docker, "dockerd", "docker";
+    /// The pages, through Docker.
+    engine_docker_shows_the_pages: engines::docker_pages, "dockerd", "docker";
+    /// The pages, through Podman.
+    engine_podman_shows_the_pages: engines::podman_pages, "podman", "runc";
+    /// The page through a bridge that speaks obfs4.
+    engine_docker_speaks_obfs4: bridge::obfs4_in_docker, "dockerd", "docker", "obfs4proxy";
+    /// The same through Podman.
+    engine_podman_speaks_obfs4: bridge::obfs4_in_podman, "podman", "runc", "obfs4proxy";
+    /// The probe, and the same probe in a plain container.
+    g1_g2_g7_g8_engine_docker_the_probe_finds_nothing: engines::docker_probe, "dockerd", "docker";
+    /// The same through Podman.
+    g1_g2_g7_g8_engine_podman_the_probe_finds_nothing: engines::podman_probe, "podman", "runc";
+    /// The pages, the probe and a weakened file, through docker-compose.
+    g1_g2_g7_g8_compose_docker_runs_the_box_without_torbox: compose::docker, "dockerd", "docker", "docker-compose";
+    /// The pages and the probe, through podman-compose.
+    g1_g2_g7_g8_compose_podman_runs_the_box_without_torbox: compose::podman, "podman", "runc", "python3", "weston", "weston-screenshooter";
+    /// A Docker that does something else than it is asked.
+    g8_engine_docker_that_tampers_is_refused: engines::docker_tampering, "dockerd", "docker";
+    /// A Docker that hangs, is not there, or is killed under a box.
+    g11_engine_docker_that_fails_leaves_nothing: engines::docker_faults, "dockerd", "docker";
+    /// The same of Podman.
+    g11_engine_podman_that_fails_leaves_nothing: engines::podman_faults, "podman", "runc";
+    /// An image that is deleted, two at once, Ctrl-C in every phase, a full disk.
+    g11_engine_docker_in_disorder_leaves_nothing: engines::docker_disorder, "dockerd", "docker";
+    /// The same of Podman.
+    g11_engine_podman_in_disorder_leaves_nothing: engines::podman_disorder, "podman", "runc";
+    /// What the nearest file for `podman kube play` leaves open.
+    compose_kube_is_refused_for_what_a_pod_leaves_open: kube::podman, "podman", "runc", "catatonit";
+    /// A Docker whose files, processes and network are another machine's.
+    g1_g2_g7_g8_engine_docker_elsewhere_needs_no_shared_path: engines::docker_elsewhere, "dockerd", "docker", "unshare";
+    /// The same of Podman.
+    g1_g2_g7_g8_engine_podman_elsewhere_needs_no_shared_path: engines::podman_elsewhere, "podman", "runc", "unshare";
+    /// A Podman that does something else than it is asked.
+    g8_engine_podman_that_tampers_is_refused: engines::podman_tampering, "podman", "runc";
+    /// What is not the box's, and what a killed box leaves.
+    g11_engine_docker_leaves_nothing_and_touches_nothing_foreign: engines::docker_leaves_foreign_things_alone, "dockerd", "docker";
+    /// The same in Podman.
+    g11_engine_podman_leaves_nothing_and_touches_nothing_foreign: engines::podman_leaves_foreign_things_alone, "podman", "runc";
+}
+
+as_only! {
+    User;
+    /// The pages, through a Docker of the user's own.
+    engine_rootless_docker_shows_the_pages: engines::rootless_docker_pages, "dockerd", "docker", "rootlesskit", "slirp4netns";
+    /// The pages, through a Podman of the user's own.
+    engine_rootless_podman_shows_the_pages: engines::rootless_podman_pages, "podman", "runc";
+    /// The probe, and the same probe in a plain container.
+    g1_g2_g7_g8_engine_rootless_docker_the_probe_finds_nothing: engines::rootless_docker_probe, "dockerd", "docker", "rootlesskit", "slirp4netns";
+    /// The same through Podman.
+    g1_g2_g7_g8_engine_rootless_podman_the_probe_finds_nothing: engines::rootless_podman_probe, "podman", "runc";
 }

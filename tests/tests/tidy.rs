@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use torbox_plan::{Role, seccomp};
 use torbox_tests::process;
 
 /// The crates that `torbox-plan` may use: none of them does I/O for it. proptest is for its tests.
@@ -248,12 +249,17 @@ fn every_file_says_what_it_is_for() {
 }
 
 /// Hosts that addresses in the repository may have besides `*.example`, `*.test`, `*.onion` and addresses of this machine.
-const HOSTS: [&str; 5] = [
-    "aus1.torproject.org", // the index of Tor Browser's releases, in its recipe
+const HOSTS: [&str; 10] = [
+    "archive.torproject.org", // these five: where Tor Browser's releases are, in its recipe
+    "aus1.torproject.org",
+    "dist.torproject.org",
+    "openpgpkey.torproject.org",
+    "www.torproject.org",
     "example.org",         // the address of the documents' commands
     "keepachangelog.com",
     "rustup.rs",
     "www.apache.org", // the licence's own
+    "www.w3.org",     // the name of SVG's elements
 ];
 
 #[test]
@@ -285,7 +291,7 @@ fn hosts(text: &str) -> impl Iterator<Item = &str> {
 
 fn is_allowed(host: &str) -> bool {
     let host = host.rsplit('@').next().unwrap_or_default();
-    let example = host.split('.').rev().take(2).any(|part| ["example", "test", "invalid", "onion", "localhost"].contains(&part));
+    let example = host.split('.').rev().take(2).any(|part| ["example", "test", "invalid", "onion", "local", "localhost"].contains(&part));
     let number = host.chars().all(|c| c.is_ascii_digit() || c == '.');
     // One word is no host of the Internet.
     example || number || !host.contains('.') || HOSTS.contains(&host)
@@ -299,10 +305,15 @@ fn hosts_are_found_in_text() {
 }
 
 /// Where a path below a home directory may stand, and why.
-const PATHS: [(&str, &str); 4] = [
+const PATHS: [(&str, &str); 9] = [
     ("tests/src/boxed.rs", "\"/root\""),                     // the environment of root's torbox is built, not inherited
     ("tests/src/left.rs", "/dev/root "),                     // the example line of proc_pid_mountinfo(5)
     ("runtime/backend/src/native/observe.rs", "/dev/root "), // the same
+    ("runtime/init/src/probe/host.rs", "\"/root\""),           // the same
+    ("runtime/init/src/probe/files.rs", "\"/root\""),          // a place that no box has
+    ("tests/src/bin/torbox-weak.rs", "\"/root/path\""),       // a JSON pointer (RFC 6901)
+    ("tests/tests/mutations.rs", "\"/root/readonly\""),       // the same
+    ("tests/tests/vm.rs", "root:x:0:0::/root:"),             // passwd(5) of a virtual machine
     ("tests/tests/tidy.rs", "/root"),                        // this list
 ];
 
@@ -367,6 +378,17 @@ fn commands_of_the_readme_exist() {
     assert!(fault("torbox remove").is_some() && fault("torbox run --no-such").is_some(), "a wrong command is found");
 }
 
+/// What is explained by its message is a message.
+#[test]
+fn messages_that_are_explained_are_said() {
+    let document = text("docs/troubleshooting.md");
+    let messages: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    assert!(messages.len() > 5, "{messages:?}");
+    let said = |message: &str| rust_files().filter(|name| name.starts_with("runtime/") || name.starts_with("images/src/")).any(|name| text(name).contains(message));
+    messages.iter().for_each(|message| assert!(said(message), "nothing says {message:?}"));
+    assert!(!said(concat!("what nothing ", "says")));
+}
+
 /// A hint must not send its reader to a command that does not exist.
 #[test]
 fn commands_of_hints_exist() {
@@ -399,6 +421,71 @@ fn every_guarantee_has_a_test() {
     let promised = |test: &&String| test.strip_prefix('g').and_then(|rest| rest.split_once('_')?.0.parse().ok());
     for test in &tests {
         assert!(promised(&test).is_none_or(|number| guarantees.contains(&number)), "{test} proves a guarantee that SECURITY.md does not give");
+    }
+}
+
+#[test]
+fn every_guarantee_names_its_tests() {
+    // A function, or the name that a macro gives to one.
+    let exists = |test: &str| rust_files().map(text).any(|file| [format!("fn {test}("), format!(" {test}: ")].iter().any(|form| file.contains(form)));
+    let document = text("SECURITY.md");
+    let rows: Vec<Vec<&str>> = document.lines().filter(|line| line.starts_with("| G")).map(|row| row.trim_matches(['|', ' ']).split(" | ").collect()).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let [guarantee, _, tests] = row.as_slice() else { panic!("a guarantee has a number, a promise and tests: {row:?}") };
+        let number = guarantee.to_lowercase();
+        let named: Vec<_> = tests.split(", ").map(|test| test.trim_matches('`')).collect();
+        let strange: Vec<_> = named.iter().filter(|test| !test.split('_').any(|word| word == number) || !exists(test)).collect();
+        assert!(strange.is_empty(), "{guarantee} names what is no test of it: {strange:?}");
+    }
+}
+
+/// Lines of code of torbox that make and hold a box, without tests, comments and blanks.
+fn lines_of_the_parent() -> usize {
+    let of_parent = |name: &&str| ["plan", "sys", "backend", "cli"].iter().any(|part| name.starts_with(&format!("runtime/{part}/src/"))) || *name == "runtime/gate/src/domain.rs";
+    let lines = |name: &str| code(text(name).split("#[cfg(test)]").next().unwrap()).lines().filter(|line| !line.trim().is_empty()).count();
+    rust_files().filter(of_parent).map(lines).sum()
+}
+
+/// Crates that are linked into `torbox` on Linux, its own among them.
+fn crates_of_the_parent() -> usize {
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo.args(["tree", "-p", "torbox", "-e", "normal", "--target", "x86_64-unknown-linux-gnu", "--prefix", "none", "--offline", "--locked"]);
+    let tree = String::from_utf8(process::output(cargo.current_dir(workspace())).unwrap()).unwrap();
+    let crates: BTreeSet<_> = tree.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>()).collect();
+    crates.len()
+}
+
+/// The number in the row of SECURITY.md that begins with `what`.
+fn counted(what: &str) -> usize {
+    let document = text("SECURITY.md");
+    let row = document.lines().find_map(|line| line.strip_prefix(&format!("| {what} | "))?.strip_suffix(" |"));
+    let number = row.unwrap_or_else(|| panic!("SECURITY.md has no row {what:?}"));
+    number.trim_start_matches("at most ").replace(',', "").parse().unwrap()
+}
+
+#[test]
+fn g12_what_is_trusted_is_as_small_as_the_document_says() {
+    for (what, found, step) in [("lines of code", lines_of_the_parent(), 500), ("crates", crates_of_the_parent(), 25)] {
+        let said = counted(what);
+        assert!(found <= said && said < found + 2 * step, "{what}: {found}, and SECURITY.md says at most {said}");
+    }
+    for process in seccomp::Process::ALL {
+        let profile = seccomp::process_profile(process).unwrap();
+        let found: usize = profile.rules.iter().map(|rule| rule.calls.len()).sum();
+        assert_eq!(counted(&format!("system calls of {process}")), found, "{process}");
+    }
+}
+
+#[test]
+fn the_table_of_profiles_says_what_they_allow() {
+    let profiles = Role::ALL.map(|role| (role.to_string(), seccomp::profile(role).unwrap())).into_iter();
+    let profiles = profiles.chain(seccomp::Process::ALL.map(|process| (process.to_string(), seccomp::process_profile(process).unwrap())));
+    let document = text("docs/measurements.md");
+    for (name, profile) in profiles {
+        let count = |rules: &mut dyn Iterator<Item = &seccomp::Rule>| rules.map(|rule| rule.calls.len()).sum::<usize>();
+        let (all, some) = (count(&mut profile.rules.iter()), count(&mut profile.rules.iter().filter(|rule| !rule.when.is_empty())));
+        assert!(document.contains(&format!("\n| torbox {name} | {all} | {some} | ")), "{name}: {all}, {some} by argument");
     }
 }
 

@@ -18,6 +18,9 @@ use torbox_tests::require;
 use torbox_tests::testnet::Namespace;
 use torbox_tests::user::TestUser;
 
+#[path = "torbox-bench/engines.rs"]
+mod engines;
+
 const RUNS: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,15 +71,19 @@ fn bench() -> Result<()> {
     let place = Namespace::named("tbx-bench");
     place.remove()?;
     place.create()?;
-    let result = measure(installed, &user, &place);
+    // With the word `engines` that part alone.
+    let all = std::env::args().nth(1).as_deref() != Some("engines");
+    let result = if all { measure(installed, &user, &place) } else { Ok(()) }.and_then(|()| engines::measure(&kept, &user, &place));
     place.remove()?;
     result
 }
 
 fn measure(installed: Installed<'_>, user: &TestUser, place: &Namespace) -> Result<()> {
     let work = tempfile::Builder::new().prefix("torbox-bench-").tempdir()?;
-    let root = browser_root(installed.dir())?;
-    let bench = Bench { installed, user, place: place.clone(), root, work: work.path().to_owned() };
+    let mut bench = Bench { installed, user, place: place.clone(), root: PathBuf::new(), work: work.path().to_owned() };
+    // The first run of a box unpacks its images; the others use what it unpacked.
+    bench.launch(Way::Torbox).context("the run that unpacks the images")?;
+    bench.root = browser_root(bench.installed.dir())?;
     let ways: Vec<_> = WAYS.iter().filter(|(way, name)| *way != Way::Podman || require::program("podman").is_some() || skip(name)).collect();
     let mut samples: BTreeMap<Way, Vec<Sample>> = BTreeMap::new();
     for run in 0..=RUNS {
@@ -102,7 +109,7 @@ fn skip(name: &str) -> bool {
 fn browser_root(dir: &Path) -> Result<PathBuf> {
     let roots = fs::read_dir(dir.join("data/images/rootfs"))?;
     let mut roots = roots.filter_map(Result::ok).map(|entry| entry.path());
-    roots.find(|root| root.join("opt/tor-browser/Browser/firefox.real").exists()).context("the browser's image is not unpacked: run the tests or the demonstration first")
+    roots.find(|root| root.join("opt/tor-browser/Browser/firefox.real").exists()).context("no unpacked image has the browser")
 }
 
 impl Bench<'_> {
@@ -142,13 +149,14 @@ impl Bench<'_> {
         self.installed.command_on(display, Some(&self.place), args)
     }
 
-    /// The browser in its image's root, which is all of the host that it needs.
+    /// The browser in its image's root, which is all of the host that it needs. Read-only, as for the others: torbox unpacks a root
+    /// that was written to again.
     fn bare(&self, display: &Xvfb) -> Command {
         let (root, socket) = (self.root.display(), display.socket());
         let socket = socket.display();
         let (uid, gid) = self.user.ids();
         let mounts = format!(
-            "mount -t tmpfs tmpfs {root}/tmp && mount -t tmpfs tmpfs {root}/run && mkdir -m 777 {root}/tmp/.X11-unix {root}/run/home && mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && \
+            "mount --bind {root} {root} && mount -o remount,bind,ro {root} && mount -t tmpfs tmpfs {root}/tmp && mount -t tmpfs tmpfs {root}/run && mkdir -m 777 {root}/tmp/.X11-unix {root}/run/home && mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && \
              touch {root}{socket} && mount --bind {socket} {root}{socket} && cp {} {root}/run/auth && chown {uid} {root}/run/auth && \
              exec chroot --userspec={uid}:{gid} {root} {BROWSER} --new-instance --profile /run/home about:blank",
             display.auth_file().display(),
@@ -175,7 +183,7 @@ impl Bench<'_> {
 
     fn podman(&self, display: &Xvfb) -> Result<Command> {
         let mut command = Command::new("podman");
-        command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc", "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "all"]);
+        command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc", "run", "--rm", "--network", "none", "--uts", "host", "--read-only", "--cap-drop", "all"]);
         command.args(["--security-opt", "seccomp=unconfined", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096", "--tmpfs", "/tmp", "--tmpfs", "/run/home"]);
         command.arg("-v").arg(format!("{0}:{0}", display.socket().display())).arg("-v").arg(format!("{}:/run/auth:ro", display.auth_file().display()));
         for (name, value) in ENVIRONMENT.iter().chain(&[("DISPLAY", display.display().as_str())]) {

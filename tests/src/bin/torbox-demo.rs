@@ -11,15 +11,12 @@ use anyhow::{Context, Result, ensure};
 use torbox_tests::boxed::{Installed, RunningBox, Who, kept_dir};
 use torbox_tests::display::{Xvfb, read_text};
 use torbox_tests::testnet::web::PAGE_TEXT;
-use torbox_tests::testnet::{Mark, Options, Request, TestNet, Via, WebLog, helper};
+use torbox_tests::testnet::{Options, TestNet, Via, helper};
 use torbox_tests::user::TestUser;
 use torbox_tests::wait;
 
 /// How long a page may take, from `torbox run` to its text on the screen.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// How long a request may take before the page is loaded once more.
-const RELOAD: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     match demo() {
@@ -88,7 +85,7 @@ fn open(installed: &Installed<'_>, net: &TestNet, via: Via, url: &str, shots: &P
     let args = ["run", "--browser", "firefox-esr", "--torrc", &torrc.display().to_string(), &url].map(str::to_owned);
     let deadline = Instant::now() + PATIENCE;
     let running = RunningBox::start(installed.command_on(&display, Some(&net.client()), args)?, &shots.join(format!("{who}-{way}.log")))?;
-    let request = wait_for_request(&display, &log, mark, deadline, |request| request.via == via && request.path == path)?;
+    let request = log.wait_for(mark, deadline, |request| request.via == via && request.path == path)?;
     let request = request.with_context(|| format!("the page was not asked for; torbox said:\n{}", running.said()))?;
     match net.exit_of(&request) {
         Some(relay) => say(&format!("the web server was asked by {}, the exit relay {relay}", request.peer)),
@@ -99,19 +96,6 @@ fn open(installed: &Installed<'_>, net: &TestNet, via: Via, url: &str, shots: &P
     readable.context("the page did not appear on the screen")??;
     running.interrupt()?;
     Ok(shot)
-}
-
-/// A network this small loses a circuit now and then; then the page is loaded once more, as a user would.
-fn wait_for_request(display: &Xvfb, log: &WebLog, mark: Mark, deadline: Instant, wanted: impl Fn(&Request) -> bool) -> Result<Option<Request>> {
-    loop {
-        let patience = deadline.min(Instant::now() + RELOAD);
-        let request = log.wait_for(mark, patience, &wanted)?;
-        if request.is_some() || Instant::now() >= deadline {
-            return Ok(request);
-        }
-        say("no request yet; reloading");
-        display.input()?.press(&["F5"])?;
-    }
 }
 
 fn shows_page(display: &Xvfb, shot: &Path) -> Result<Option<()>> {

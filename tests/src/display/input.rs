@@ -64,9 +64,14 @@ impl Input {
 
     /// Clicks the left button at this place of the screen.
     pub fn click(&self, x: i16, y: i16) -> Result<()> {
+        self.button(1, x, y)
+    }
+
+    /// Presses a button here and lets go: 1 to 3 from the left, 4 and 5 turn the wheel.
+    pub fn button(&self, button: u8, x: i16, y: i16) -> Result<()> {
         self.fake(MOTION_NOTIFY_EVENT, 0, x, y)?;
-        self.fake(BUTTON_PRESS_EVENT, 1, 0, 0)?;
-        self.fake(BUTTON_RELEASE_EVENT, 1, 0, 0)?;
+        self.fake(BUTTON_PRESS_EVENT, button, 0, 0)?;
+        self.fake(BUTTON_RELEASE_EVENT, button, 0, 0)?;
         self.done()
     }
 

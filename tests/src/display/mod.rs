@@ -6,14 +6,19 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+pub mod client;
+mod filtered;
 mod input;
 mod picture;
+mod sway;
 mod watch;
 mod weston;
 mod xvfb;
 
+pub use filtered::Filtered;
 pub use input::Input;
 pub use picture::Picture;
+pub use sway::Sway;
 pub use watch::{Appeared, Watch};
 pub use weston::Weston;
 pub use xvfb::Xvfb;

@@ -45,7 +45,7 @@ impl<'a> Weston<'a> {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn().context("cannot run weston")?;
         let weston = Self { child, user, dir };
-        weston.wait_until_it_listens()?;
+        wait_until_it_listens("weston", &weston.socket(), &weston.dir.path().join("log"))?;
         Ok(weston)
     }
 
@@ -72,16 +72,16 @@ impl<'a> Weston<'a> {
         fs::copy(&shot, file).with_context(|| format!("cannot write {}", file.display()))?;
         fs::remove_file(&shot).context("cannot remove the original picture")
     }
+}
 
-    /// weston tells nobody when it listens; between bind and listen a connection is refused.
-    fn wait_until_it_listens(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(15);
-        let listens = wait::retry(Duration::from_millis(30), deadline, || UnixStream::connect(self.socket()).ok());
-        if listens.is_none() {
-            bail!("weston does not listen: {}", wait::text_so_far(&self.dir.path().join("log")).trim());
-        }
-        Ok(())
+/// A compositor tells nobody when it listens; between bind and listen a connection is refused.
+pub(super) fn wait_until_it_listens(name: &str, socket: &Path, log: &Path) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let listens = wait::retry(Duration::from_millis(30), deadline, || UnixStream::connect(socket).ok());
+    if listens.is_none() {
+        bail!("{name} does not listen: {}", wait::text_so_far(log).trim());
     }
+    Ok(())
 }
 
 impl Drop for Weston<'_> {
@@ -90,7 +90,7 @@ impl Drop for Weston<'_> {
     }
 }
 
-fn command(user: Option<&TestUser>, dir: &Path, program: impl AsRef<OsStr>) -> Command {
+pub(super) fn command(user: Option<&TestUser>, dir: &Path, program: impl AsRef<OsStr>) -> Command {
     let mut command = match user {
         Some(user) => user.command(None, program),
         None => Command::new(program),

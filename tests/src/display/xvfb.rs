@@ -37,6 +37,20 @@ pub struct Xvfb {
 impl Xvfb {
     /// Starts a server on the first free display number and returns when it takes clients.
     pub fn start() -> Result<Self> {
+        Self::start_with(SIZE, &[])
+    }
+
+    /// The same with a screen of another size, of which no pictures are taken.
+    pub fn start_of(size: (u16, u16)) -> Result<Self> {
+        Self::start_with(size, &[])
+    }
+
+    /// A server that knows no untrusted clients.
+    pub fn start_trusting() -> Result<Self> {
+        Self::start_with(SIZE, &["-extension", "SECURITY"])
+    }
+
+    fn start_with((width, height): (u16, u16), more: &[&str]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("torbox-xvfb-").tempdir()?;
         let mut cookie = [0; 16];
         File::open("/dev/urandom")?.read_exact(&mut cookie)?;
@@ -44,7 +58,7 @@ impl Xvfb {
         // The number is not known yet, so the server's own copy names none.
         write_private(&server_auth, &entry(FAMILY_WILD, b"", b"", &cookie))?;
         let mut command = Command::new("Xvfb");
-        command.args(["-displayfd", "1", "-screen", "0", &format!("{}x{}x24", SIZE.0, SIZE.1), "-nolisten", "tcp"]);
+        command.args(["-displayfd", "1", "-screen", "0", &format!("{width}x{height}x24"), "-nolisten", "tcp"]).args(more);
         // Without -noreset the server forgets every cookie that was made in it when its last client leaves.
         command.args(["-noreset", "-auth"]).arg(&server_auth).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(dir.path().join("log"))?);
@@ -88,6 +102,12 @@ impl Xvfb {
             chown(file, Some(uid), Some(gid)).with_context(|| format!("cannot give away {}", file.display()))?;
         }
         Ok(())
+    }
+
+    /// The data of the cookie that opens it.
+    #[must_use]
+    pub fn cookie(&self) -> &[u8] {
+        &self.cookie
     }
 
     /// A trusted connection to it.

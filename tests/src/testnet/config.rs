@@ -16,6 +16,10 @@ pub const WEB_NAME: &str = "page.torbox.test";
 pub const EXIT_PORT: u16 = 80;
 /// The port that the onion service forwards to.
 pub const ONION_PORT: u16 = 8081;
+/// A bridge, which no authority knows.
+pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 40);
+/// A bridge that speaks obfs4 there, on this port alone as its users see it.
+pub const OBFS4: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 41), 6000);
 /// The network's end of the cable between the two namespaces.
 pub const NET_END: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 /// The client's end of it.
@@ -23,6 +27,8 @@ pub const CLIENT_END: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
 
 const OR_PORT: u16 = 5000;
 const DIR_PORT: u16 = 7000;
+/// Where relays and authorities listen.
+pub const RELAY_PORTS: [u16; 2] = [OR_PORT, DIR_PORT];
 
 /// What a relay does beside relaying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +194,54 @@ pub fn node(layout: &Layout, node: &Node, authorities: &[Authority]) -> String {
         text += &format!("DirPort {address}:{DIR_PORT}\nV3BandwidthsFile {}\n", layout.bandwidths().display());
     }
     text + &authorities.iter().map(Authority::line).collect::<String>()
+}
+
+/// What a bridge speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// tor's own protocol.
+    Tor,
+    /// A pluggable transport, through Debian's obfs4proxy.
+    Obfs4,
+}
+
+impl Spoken {
+    /// The bridge's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tor => "bridge",
+            Self::Obfs4 => "obfs4",
+        }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub const fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Tor => BRIDGE,
+            Self::Obfs4 => OBFS4.0,
+        }
+    }
+}
+
+/// A bridge, with the lines of the authorities.
+#[must_use]
+pub fn bridge(layout: &Layout, spoken: Spoken, authorities: &str) -> String {
+    let (name, address) = (spoken.name(), spoken.address());
+    let own = format!("Nickname {name}\nAddress {address}\nOutboundBindAddress {address}\nORPort {address}:{OR_PORT}\nBridgeRelay 1\nPublishServerDescriptor 0\n");
+    let transport = match spoken {
+        Spoken::Tor => String::new(),
+        Spoken::Obfs4 => format!("ServerTransportPlugin obfs4 exec /usr/bin/obfs4proxy\nServerTransportListenAddr obfs4 {address}:{}\nExtORPort auto\n", OBFS4.1),
+    };
+    let resolver = format!("ServerDNSResolvConfFile {}\n", layout.file("resolv.conf").display());
+    daemon(layout, name) + TESTING + &RELAY.replace("ExitRelay 1", "ExitRelay 0") + &own + &transport + &resolver + authorities
+}
+
+/// Where one that speaks tor's own protocol listens.
+#[must_use]
+pub fn bridge_address() -> String {
+    format!("{BRIDGE}:{OR_PORT}")
 }
 
 /// The same speed for every relay, as if measured at `time`, seconds since 1970 (bandwidth-file-spec, version 1.0.0). Left to itself

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+pub mod capture;
 pub mod config;
 pub mod daemon;
 mod keys;
@@ -30,7 +31,8 @@ pub use web::{Mark, Request, Via, WebLog};
 
 use crate::process::{self, ProcessId};
 use crate::require::{self, Need};
-use config::{Layout, Node};
+use crate::wait;
+use config::{Layout, Node, Spoken};
 use daemon::{Account, start_helper, start_tor};
 use keys::Known;
 use probe::Probe;
@@ -220,6 +222,35 @@ impl TestNet {
         Ok((exit, begun.elapsed()))
     }
 
+    /// A bridge of this network, connected to it. It ends with the value.
+    pub fn start_bridge(&self, spoken: Spoken) -> Result<Bridge> {
+        let (layout, account, name) = (&self.layout, Account::of_tor()?, spoken.name());
+        account.make_dir(&layout.keys(name))?;
+        self.network().add_local(spoken.address())?;
+        let client = fs::read_to_string(layout.client_torrc())?;
+        let authorities: String = client.lines().filter(|line| line.starts_with("DirAuthority ")).map(|line| format!("{line}\n")).collect();
+        write(&layout.torrc(name), &config::bridge(layout, spoken, &authorities))?;
+        // One that ran before said in it that it was connected.
+        if layout.log(name).exists() {
+            fs::remove_file(layout.log(name))?;
+        }
+        let mut bridge = Bridge { child: start_tor(layout, name, account, &self.network(), Lifetime::Owned)?, line: String::new() };
+        let log = layout.log(name);
+        daemon::wait_for_log(layout, name, &mut bridge.child)?;
+        let connected = || wait::text_so_far(&log).contains("Bootstrapped 100%").then_some(());
+        wait::retry(Duration::from_millis(50), Instant::now() + PATIENCE, connected).with_context(|| format!("the bridge does not connect: {}", wait::text_so_far(&log)))?;
+        let fingerprint = fs::read_to_string(layout.data(name).join("fingerprint")).context("the bridge has no fingerprint")?;
+        let fingerprint = fingerprint.split_whitespace().last().unwrap_or_default();
+        bridge.line = match spoken {
+            Spoken::Tor => format!("{} {fingerprint}", config::bridge_address()),
+            Spoken::Obfs4 => {
+                let (address, port) = config::OBFS4;
+                format!("obfs4 {address}:{port} {fingerprint} {}", obfs4_settings(layout)?)
+            }
+        };
+        Ok(bridge)
+    }
+
     /// What is known of it.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -262,6 +293,34 @@ impl TestNet {
         let (new, file) = (self.layout.file("state.new"), self.layout.file(STATE));
         write(&new, &text)?;
         fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    child: Child,
+    line: String,
+}
+
+impl Bridge {
+    /// What its users are given.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+}
+
+/// What obfs4proxy tells its owner to give to users, behind the fingerprint.
+fn obfs4_settings(layout: &Layout) -> Result<String> {
+    let file = layout.data(Spoken::Obfs4.name()).join("pt_state/obfs4_bridgeline.txt");
+    let settings = || wait::text_so_far(&file).split_once("cert=").map(|(_, rest)| format!("cert={}", rest.trim_end()));
+    wait::retry(Duration::from_millis(50), Instant::now() + PATIENCE, settings).with_context(|| format!("obfs4proxy wrote no {}", file.display()))
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        daemon::stop(&mut self.child);
     }
 }
 

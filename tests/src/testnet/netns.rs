@@ -61,7 +61,7 @@ impl Namespace {
 
     /// Adds an address to its loopback.
     pub fn add_local(&self, address: Ipv4Addr) -> Result<()> {
-        self.ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])
+        self.ip(&["addr", "replace", &format!("{address}/32"), "dev", "lo"])
     }
 
     /// Lays a cable from here to `other`; `other` sends everything it does not know through it.

@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::wait;
 
 const PAGE: &str = include_str!("../../www/index.html");
+const HOSTILE: &str = include_str!("../../www/hostile.html");
+const SESSION: &str = include_str!("../../www/session.html");
+const HANDS: &str = include_str!("../../www/hands.html");
 const MOST_CONNECTIONS: usize = 64;
 const MOST_HEAD_BYTES: u64 = 16 * 1024;
 const MOST_DOWNLOAD_BYTES: u64 = 64 * 1024 * 1024;
@@ -171,7 +174,11 @@ fn route(request: &Request) -> Reply {
     let page = || PAGE.replace("{{via}}", request.via.word());
     match (request.method.as_str(), path) {
         ("GET" | "HEAD", "/") => Reply::page("200 OK", page()),
+        ("GET" | "HEAD", "/hostile") => Reply::page("200 OK", HOSTILE.to_owned()),
+        ("GET" | "HEAD", "/hands") => Reply::page("200 OK", HANDS.to_owned()),
+        ("GET" | "HEAD", "/session") => Reply::page("200 OK", SESSION.to_owned()),
         ("GET" | "HEAD", "/ran") => Reply::page("200 OK", String::new()),
+        ("GET" | "HEAD", "/again") => Reply { headers: "Content-Type: text/html\r\nRefresh: 1\r\n", ..Reply::page("200 OK", page()) },
         ("GET" | "HEAD", "/slow") => {
             let delay = Duration::from_millis(number(query, "ms").unwrap_or(5000)).min(MOST_DELAY);
             Reply { delay, ..Reply::page("200 OK", page()) }

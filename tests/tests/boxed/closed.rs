@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use torbox_tests::boxed::{END, Part, RunningBox};
 use torbox_tests::display::{Xvfb, read_text};
 use torbox_tests::testnet::web::PAGE_TEXT;
-use torbox_tests::testnet::{Door, Namespace, Sentinel, Via, helper, sentinel};
+use torbox_tests::testnet::{Door, Hit, Namespace, Sentinel, Via, helper, sentinel};
 
 use crate::ground::{Stage, outcome, soon};
 
@@ -17,14 +17,14 @@ use crate::ground::{Stage, outcome, soon};
 const CHANCE: Duration = Duration::from_secs(6);
 
 /// Listeners where a browser that goes past tor would knock: name servers, proxies, the bus, in both namespaces.
-struct Sentinels {
+pub(crate) struct Sentinels {
     place: Namespace,
     doors: Vec<Door>,
     watcher: Sentinel,
 }
 
 impl Sentinels {
-    fn all(stage: &Stage<'_>) -> [Self; 2] {
+    pub(crate) fn all(stage: &Stage<'_>) -> [Self; 2] {
         let net = &stage.ground.net;
         let tcp = |text: &str| Door::Tcp(text.parse::<SocketAddr>().unwrap());
         let udp = |text: &str| Door::Udp(text.parse::<SocketAddr>().unwrap());
@@ -42,7 +42,12 @@ impl Sentinels {
         Self { place, doors, watcher }
     }
 
-    fn assert_no_hit(&self, what: &str) {
+    /// Every knock that was recorded so far.
+    pub(crate) fn hits(&self) -> Vec<Hit> {
+        self.watcher.hits().unwrap()
+    }
+
+    pub(crate) fn assert_no_hit(&self, what: &str) {
         assert_eq!(self.watcher.settle().unwrap(), [], "{what}");
     }
 

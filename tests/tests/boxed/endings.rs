@@ -14,7 +14,7 @@ use crate::ground::{Before, Stage, soon};
 /// After a process was killed, this much later nothing is left.
 const KILLED: Duration = Duration::from_secs(2);
 /// The last step of a launch.
-const UP: &str = "Start(Browser)";
+const UP: &str = "Confine";
 /// A box with an empty page, on a display of its own.
 struct Up<'a> {
     running: RunningBox,
@@ -82,7 +82,7 @@ fn close(display: &Xvfb, window: u32) {
 
 /// Each process of the box killed.
 pub(crate) fn killed(stage: &Stage<'_>) {
-    let cases = [(Part::Inner, 7), (Part::Outer, 7), (Part::Tor, 7), (Part::TorInit, 7), (Part::Gate, 7), (Part::Init, 1), (Part::Browser, 1)];
+    let cases = [(Part::Inner, 7), (Part::Outer, 7), (Part::Tor, 7), (Part::TorInit, 7), (Part::Gate, 7), (Part::Display, 7), (Part::Init, 1), (Part::Browser, 1)];
     for (part, code) in cases {
         let up = Up::new(stage, "killed");
         let process = wait::retry(Duration::from_millis(10), soon(5), || up.running.part(part));
@@ -130,7 +130,7 @@ pub(crate) fn killed_at_every_step(stage: &Stage<'_>) {
 /// The steps that `--verbose` printed: `torbox:     55.5 ms  Create(Tor)`.
 fn steps_of(said: &str) -> Vec<String> {
     let steps: Vec<_> = said.lines().filter_map(|line| Some(line.strip_prefix("torbox: ")?.split_once(" ms  ")?.1.to_owned())).collect();
-    assert_eq!((steps.len(), steps[0].as_str(), steps[10].as_str()), (11, "Enclose", UP), "{steps:?}");
+    assert_eq!((steps.len(), steps[0].as_str(), steps[15].as_str()), (16, "Enclose", UP), "{steps:?}");
     steps
 }
 

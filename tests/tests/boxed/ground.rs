@@ -25,6 +25,7 @@ pub(crate) enum Kind {
 
 /// The ground; fields are dropped in this order.
 pub(crate) struct Ground {
+    pub(crate) engines: crate::engines::Kept,
     pub(crate) net: TestNet,
     pub(crate) user: TestUser,
     pub(crate) temporary: TempDir,
@@ -43,7 +44,7 @@ impl Ground {
         Installed::new(Who::User(&user), user.home())?.take_images(&kept)?;
         let net = TestNet::up(&Options::new(&temporary.path().join("net"), &helper()?))?;
         eprintln!("the network took {:?}", net.state().took_ms);
-        Ok(Self { net, user, temporary, _alone: alone })
+        Ok(Self { engines: crate::engines::Kept::default(), net, user, temporary, _alone: alone })
     }
 }
 
@@ -98,6 +99,7 @@ pub(crate) fn with(kind: Kind, test: fn(&Stage<'_>)) {
 
 /// torbox as one kind of caller, and what one test needs of it.
 pub(crate) struct Stage<'a> {
+    pub(crate) kind: Kind,
     pub(crate) ground: &'a Ground,
     pub(crate) installed: Installed<'a>,
     pub(crate) out: TempDir,
@@ -110,9 +112,13 @@ impl<'a> Stage<'a> {
             Kind::Root => Installed::new(Who::Root, &ground.temporary.path().join("root")),
             Kind::User => Installed::new(Who::User(&ground.user), ground.user.home()),
         };
-        let installed = installed.unwrap();
+        Self::of(ground, kind, installed.unwrap())
+    }
+
+    /// The same with another installation.
+    pub(crate) fn of(ground: &'a Ground, kind: Kind, installed: Installed<'a>) -> Self {
         let torrc = installed.copy_torrc(&ground.net).unwrap();
-        Self { ground, installed, out: tempfile::tempdir().unwrap(), torrc }
+        Self { kind, ground, installed, out: tempfile::tempdir().unwrap(), torrc }
     }
 
     /// The network's torrc with `lines` added.
@@ -130,6 +136,23 @@ impl<'a> Stage<'a> {
         common.iter().chain(more).map(|&word| word.to_owned()).collect()
     }
 
+    /// `torbox` with the stand-in and `torrc`, and nothing but what a user reads.
+    pub(crate) fn quiet_command(&self, display: &Xvfb, verb: &str, name: &str, torrc: &Path, more: &[&str]) -> Command {
+        let words = self.words(verb, name, torrc, more).into_iter().filter(|word| word != "--verbose");
+        self.installed.command_on(display, Some(&self.ground.net.client()), words).unwrap()
+    }
+
+    /// A torrc of the same network, none of whose relays answers.
+    pub(crate) fn torrc_of_nowhere(&self) -> String {
+        let text = fs::read_to_string(&self.torrc).unwrap();
+        self.ground.net.state().relays.values().fold(text, |text, relay| text.replace(&format!(" {relay}:"), " 127.0.0.1:"))
+    }
+
+    /// The network's torrc.
+    pub(crate) fn torrc(&self) -> &Path {
+        &self.torrc
+    }
+
     /// `torbox run` of box `name` on `display`, with `url`.
     pub(crate) fn run_command(&self, display: &Xvfb, name: &str, url: &str) -> Command {
         self.run_command_with(display, name, url, &self.torrc)
@@ -141,14 +164,72 @@ impl<'a> Stage<'a> {
         self.installed.command_on(display, Some(&client), self.words("run", name, torrc, &[url])).unwrap()
     }
 
+    /// `torbox run` with a profile, which names the box.
+    pub(crate) fn profile_command(&self, display: &Xvfb, profile: &str, url: &str) -> Command {
+        let torrc = self.torrc.display().to_string();
+        let words = ["run", "--verbose", "--profile", profile, "--browser", "firefox-esr", "--torrc", &torrc, url];
+        self.installed.command_on(display, Some(&self.ground.net.client()), words).unwrap()
+    }
+
     /// The same without a display in its environment.
     pub(crate) fn run_command_bare(&self, name: &str, url: &str) -> Command {
         self.installed.command(Some(&self.ground.net.client()), self.words("run", name, &self.torrc, &[url]))
     }
 
+    /// `torbox VERB` without a display in its environment.
+    pub(crate) fn verb_command(&self, verb: &str, name: &str) -> Command {
+        self.installed.command(Some(&self.ground.net.client()), self.words(verb, name, &self.torrc, &[]))
+    }
+
+    /// The same with an X server.
+    pub(crate) fn verb_command_on(&self, display: &Xvfb, verb: &str, name: &str) -> Command {
+        self.installed.command_on(display, Some(&self.ground.net.client()), self.words(verb, name, &self.torrc, &[])).unwrap()
+    }
+
+    /// `gio launch` of the entry of box `name`, which it installs, with `url`: how a desktop starts what an icon stands for.
+    pub(crate) fn entry_command(&self, display: &Xvfb, name: &str, url: &str) -> Command {
+        let share = self.installed.dir().join("share").display().to_string();
+        let options = self.words("--", name, &self.torrc, &[]);
+        let words = ["desktop", "install", "--share", &share].into_iter().chain(options.iter().map(String::as_str));
+        let (code, entry, said) = self.call(&words.collect::<Vec<_>>());
+        assert_eq!(code, Some(0), "{said}");
+        let client = self.ground.net.client();
+        let session = self.installed.command_on(display, Some(&client), [""; 0]).unwrap();
+        let mut command = self.wayland_user().map_or_else(|| client.command("gio"), |user| user.command(Some(&client), "gio"));
+        command.args(["launch", entry.trim_end(), url]);
+        for (variable, value) in session.get_envs().filter_map(|(variable, value)| Some((variable, value?))) {
+            command.env(variable, value);
+        }
+        command
+    }
+
+    /// `torbox bridge test`.
+    pub(crate) fn bridge_test_command(&self) -> Command {
+        let torrc = self.torrc.display().to_string();
+        self.installed.command(Some(&self.ground.net.client()), ["bridge", "test", "--browser", "firefox-esr", "--torrc", &torrc])
+    }
+
     /// `torbox probe`.
     pub(crate) fn probe_command(&self, name: &str) -> Command {
-        self.installed.command(Some(&self.ground.net.client()), self.words("probe", name, &self.torrc, &[]))
+        self.verb_command("probe", name)
+    }
+
+    /// `torbox audit --json`.
+    pub(crate) fn audit_command(&self, name: &str) -> Command {
+        self.installed.command(Some(&self.ground.net.client()), self.words("audit", name, &self.torrc, &["--json"]))
+    }
+
+    /// The same with an X server.
+    pub(crate) fn probe_command_on(&self, display: &Xvfb, name: &str) -> Command {
+        self.verb_command_on(display, "probe", name)
+    }
+
+    /// Whose compositor a Wayland display must be.
+    pub(crate) fn wayland_user(&self) -> Option<&'a TestUser> {
+        match self.installed.who() {
+            Who::Root => None,
+            Who::User(user) => Some(user),
+        }
     }
 
     /// Starts a box.

@@ -1,17 +1,21 @@
-//! What outlives a box: tor's state, and nothing by way of a link.
+//! What outlives a box: tor's state, what a profile keeps, and nothing by way of a link.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use torbox_tests::boxed::Who;
+use torbox_tests::boxed::{Part, Who};
 use torbox_tests::display::Xvfb;
+use torbox_tests::testnet::Via;
+use torbox_tests::wait;
 
 use crate::ground::{Stage, soon};
+use crate::page::Awaited;
 
 /// Where the state of box `name` lies.
-fn dir_of(stage: &Stage<'_>, name: &str) -> PathBuf {
+pub(crate) fn dir_of(stage: &Stage<'_>, name: &str) -> PathBuf {
     stage.installed.dir().join("state/boxes").join(name).join("tor")
 }
 
@@ -23,7 +27,7 @@ fn run_until_connected(stage: &Stage<'_>, display: &Xvfb, name: &str) {
 }
 
 /// The guards of a state file: identity, and the time of choice, which tor blurs at random.
-fn guards(file: &Path) -> BTreeSet<String> {
+pub(crate) fn guards(file: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(file).unwrap();
     let of = |line: &str| ["rsa_id=", "sampled_on="].map(|key| line.split(' ').find(|word| word.starts_with(key)).unwrap().to_owned()).join(" ");
     text.lines().filter(|line| line.starts_with("Guard ")).map(of).collect()
@@ -81,4 +85,59 @@ pub(crate) fn links_are_not_followed(stage: &Stage<'_>) {
     for name in [".state.new", ".cached-certs.new"] {
         assert!(!dir.join(name).is_symlink(), "{name}");
     }
+}
+
+/// The history and its journal in `dir`, as bytes, hold `path`.
+fn history_has(dir: &Path, path: &str) -> bool {
+    let holds = |name: &&str| fs::read(dir.join(name)).is_ok_and(|bytes| bytes.windows(path.len()).any(|window| window == path.as_bytes()));
+    ["places.sqlite", "places.sqlite-wal"].iter().any(holds)
+}
+
+/// Opens a page in a box with `profile`, and ends it once the browser has written the visit down.
+fn visit(stage: &Stage<'_>, display: &Xvfb, profile: &str, path: &str) {
+    let page = Awaited::new(stage);
+    let running = stage.start(stage.profile_command(display, profile, &format!("{}{}", stage.ground.net.state().named_url, &path[1..])), profile);
+    page.request_of(Via::Exit, path, &running);
+    let browser = running.part(Part::Browser).unwrap();
+    let inside = PathBuf::from(format!("/proc/{}/root/home/user/profile", browser.0));
+    let written = wait::retry(Duration::from_millis(100), soon(30), || history_has(&inside, path).then_some(()));
+    assert!(written.is_some(), "the browser wrote no history; torbox said:\n{}", running.said());
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+}
+
+/// A profile comes back in the next run, also as an archive that was taken elsewhere; what it does not keep is not there.
+pub(crate) fn profiles_are_kept(stage: &Stage<'_>) {
+    let display = Xvfb::start().unwrap();
+    let call = |words: &[&str]| {
+        let (code, out, said) = stage.call(words);
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+        out
+    };
+    let dir = |name: &str| stage.installed.dir().join("state/profiles").join(name);
+    let (code, _, said) = stage.call(&["run", "--profile", "first", "--browser", "firefox-esr"]);
+    assert!(code == Some(4) || said.contains("there is no profile first"), "{said}");
+    call(&["profile", "create", "first"]);
+    visit(stage, &display, "first", "/one");
+    assert!(history_has(&dir("first"), "/one"));
+    for entry in fs::read_dir(dir("first")).unwrap().flatten() {
+        let metadata = entry.metadata().unwrap();
+        let seen = (metadata.uid(), metadata.permissions().mode() & 0o7777, metadata.is_file());
+        assert_eq!(seen, (caller(stage).0, 0o600, true), "{}", entry.path().display());
+        assert!(torbox_plan::PROFILE_FILES.contains(&entry.file_name().to_str().unwrap()), "{}", entry.path().display());
+    }
+    let archive = stage.installed.dir().join("first.tar");
+    call(&["profile", "export", "first", archive.to_str().unwrap()]);
+    call(&["profile", "remove", "first"]);
+    assert!(!dir("first").exists());
+    call(&["profile", "import", "second", archive.to_str().unwrap()]);
+    assert!(call(&["profile", "list"]).starts_with("second "));
+    let victim = stage.installed.dir().join("victim");
+    fs::write(&victim, "not the browser's\n").unwrap();
+    let _absent = fs::remove_file(dir("second").join("prefs.js"));
+    symlink(&victim, dir("second").join("prefs.js")).unwrap();
+    visit(stage, &display, "second", "/two");
+    assert!(history_has(&dir("second"), "/one") && history_has(&dir("second"), "/two"), "both runs are in it");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "not the browser's\n");
+    call(&["profile", "remove", "second"]);
+    assert_eq!(call(&["profile", "list", "--json"]), "[]\n");
 }

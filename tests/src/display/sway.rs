@@ -1,0 +1,104 @@
+//! A Wayland compositor that lets its clients do everything: sway(5) with wlroots' headless backend, drawing in memory. This
+//! machine's, and a current one, which knows security contexts, in a root file system of its own.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use super::SIZE;
+use super::weston::{command, wait_until_it_listens};
+use crate::boxed::kept_dir;
+use crate::process;
+use crate::testnet::daemon::stop;
+use crate::user::TestUser;
+
+/// The name that it takes in an empty directory.
+const SOCKET: &str = "wayland-1";
+
+/// A running compositor; dropping it ends it. It refuses to run as root.
+#[derive(Debug)]
+pub struct Sway<'a> {
+    child: Child,
+    user: &'a TestUser,
+    dir: TempDir,
+}
+
+impl<'a> Sway<'a> {
+    /// Starts this machine's as a compositor of `user` and returns when it takes clients.
+    pub fn start(user: &'a TestUser) -> Result<Self> {
+        Self::start_as(user, |dir| command(Some(user), dir, "sway"))
+    }
+
+    /// The same with the sway of Debian trixie, which `make test` unpacks.
+    pub fn current(user: &'a TestUser) -> Result<Self> {
+        let root = kept_dir()?.join("trixie");
+        ensure!(root.join("usr/bin/sway").exists(), "there is no sway in {}: make out/trixie", root.display());
+        Self::start_as(user, |dir| enclosed(&root, user, dir))
+    }
+
+    fn start_as(user: &'a TestUser, sway: impl FnOnce(&Path) -> Command) -> Result<Self> {
+        // As an XDG_RUNTIME_DIR is: the owner's alone.
+        let dir = tempfile::Builder::new().prefix("torbox-sway-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?;
+        user.give(dir.path())?;
+        let config = dir.path().join("config");
+        fs::write(&config, format!("output HEADLESS-1 mode {}x{}\ndefault_border none\nxwayland disable\nswaybg_command -\n", SIZE.0, SIZE.1))?;
+        user.give(&config)?;
+        let mut command = sway(dir.path());
+        // Its directory is also its working directory, whatever it is called inside.
+        command.args(["-c", "config"]).env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman").env("WLR_LIBINPUT_NO_DEVICES", "1");
+        let log = File::create(dir.path().join("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let child = command.spawn().context("cannot run sway")?;
+        let sway = Self { child, user, dir };
+        wait_until_it_listens("sway", &sway.socket(), &sway.dir.path().join("log"))?;
+        Ok(sway)
+    }
+
+    /// Its socket, absolute, as `WAYLAND_DISPLAY` may hold it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join(SOCKET)
+    }
+
+    /// A command, as its user, that is a client of the compositor at `socket`.
+    #[must_use]
+    pub fn client(&self, socket: &Path, program: impl AsRef<OsStr>) -> Command {
+        let mut command = command(Some(self.user), self.dir.path(), program);
+        command.env("WAYLAND_DISPLAY", socket);
+        command
+    }
+
+    /// Saves what it shows now as a PNG file, with what every client of it can do.
+    pub fn screenshot(&self, file: &Path) -> Result<()> {
+        let shot = self.dir.path().join("shot.png");
+        process::output(self.client(&self.socket(), "grim").arg(&shot)).context("cannot take a picture of sway")?;
+        fs::copy(&shot, file).with_context(|| format!("cannot write {}", file.display())).map(drop)
+    }
+}
+
+/// sway in `root`, as `user`. Of this machine it has the devices and `dir`, which is its `/run`.
+fn enclosed(root: &Path, user: &TestUser, dir: &Path) -> Command {
+    let mut command = Command::new("bwrap");
+    for (source, target) in [(root.join("usr"), "/usr"), (root.join("etc"), "/etc")] {
+        command.arg("--ro-bind").arg(source).arg(target);
+    }
+    command.args(["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]);
+    command.args(["--dev", "/dev", "--bind", "/dev/shm", "/dev/shm", "--proc", "/proc", "--bind"]).arg(dir).args(["/run", "--chdir", "/run"]);
+    command.args(["--unshare-pid", "--unshare-net", "--die-with-parent", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "setpriv"]);
+    let (uid, gid) = user.ids();
+    command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned(), "sway".to_owned()]);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_RUNTIME_DIR", "/run");
+    command
+}
+
+impl Drop for Sway<'_> {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}

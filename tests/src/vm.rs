@@ -1,0 +1,149 @@
+//! A machine of its own for what this one cannot show: another kernel, with the unified hierarchy of control groups alone. A kernel of
+//! Debian's, emulated, since not every machine has a KVM that works, with a root file system made here and no network at all.
+//!
+//! The guest's first process is a script; what it prints on the console is the result.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::boxed::kept_dir;
+use crate::process;
+use crate::wait;
+
+/// How long a guest may run. It is twenty times as slow as this machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+const BUSYBOX: &str = "/bin/busybox";
+/// What the disk and the images' overlays need, in the order of loading.
+const MODULES: [&str; 7] = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk", "overlay"];
+/// Finds the disk and hands over to its `/init`.
+const LOADER: &str = "#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+for module in /modules/*; do /bin/busybox insmod $module; done
+/bin/busybox mount -t ext4 /dev/vda /new || /bin/busybox poweroff -f
+exec /bin/busybox switch_root /new /init
+";
+
+/// The guest's root file system while it is being made.
+#[derive(Debug)]
+pub struct Guest {
+    work: TempDir,
+}
+
+impl Guest {
+    /// A root with the usual directories, a shell and its tools.
+    pub fn new() -> Result<Self> {
+        let guest = Self { work: tempfile::Builder::new().prefix("torbox-vm-").tempdir()? };
+        for dir in ["bin", "dev", "proc", "sys", "tmp", "run", "etc", "root", "home", "usr/bin"] {
+            fs::create_dir_all(guest.root().join(dir))?;
+        }
+        fs::copy(BUSYBOX, guest.root().join("bin/busybox"))?;
+        std::os::unix::fs::symlink("busybox", guest.root().join("bin/sh"))?;
+        Ok(guest)
+    }
+
+    /// Where the root lies on this machine.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.work.path().join("root")
+    }
+
+    /// Writes a file of the root.
+    pub fn write(&self, path: &str, text: &str, mode: u32) -> Result<()> {
+        let file = self.inside(path)?;
+        fs::write(&file, text)?;
+        Ok(fs::set_permissions(&file, fs::Permissions::from_mode(mode))?)
+    }
+
+    /// Copies a program of this machine and the libraries that it needs (ldd(1)) to where they are here, or the program to `path`.
+    pub fn install(&self, program: &Path, path: Option<&str>) -> Result<()> {
+        let here = program.display().to_string();
+        self.copy(program, path.unwrap_or(&here))?;
+        let listed = Command::new("ldd").arg(program).output()?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+            self.copy(Path::new(library), library)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a directory to `path` and gives all of it to `owner`.
+    pub fn take(&self, dir: &Path, path: &str, owner: u32) -> Result<()> {
+        let target = self.inside(path)?;
+        process::output(Command::new("cp").arg("-a").arg("--reflink=auto").arg(dir).arg(&target))?;
+        process::output(Command::new("chown").arg("-R").arg(format!("{owner}:{owner}")).arg(&target)).map(drop)
+    }
+
+    /// Makes a directory of `owner`.
+    pub fn make_dir(&self, path: &str, owner: u32) -> Result<()> {
+        let dir = self.inside(path)?;
+        fs::create_dir_all(&dir)?;
+        Ok(chown(dir, Some(owner), Some(owner))?)
+    }
+
+    fn copy(&self, from: &Path, path: &str) -> Result<()> {
+        let target = self.inside(path)?;
+        // fs::copy keeps the mode, and with it newuidmap's set-user-ID bit.
+        fs::copy(from, &target).with_context(|| format!("cannot copy {}", from.display())).map(drop)
+    }
+
+    fn inside(&self, path: &str) -> Result<PathBuf> {
+        let file = self.root().join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().context("no directory")?)?;
+        Ok(file)
+    }
+
+    /// Boots with `script` as the first process, which must end with `poweroff -f`; what it printed.
+    pub fn run(self, script: &str) -> Result<String> {
+        self.write("/init", script, 0o755)?;
+        let kernel = kept_dir()?.join("kernel");
+        let (disk, loader, console) = (self.work.path().join("disk"), self.work.path().join("loader"), self.work.path().join("console"));
+        process::output(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(self.root()).arg(&disk).arg("3G"))?;
+        self.make_loader(&kernel, &loader)?;
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-machine", "q35,accel=tcg", "-m", "6144", "-smp", "2", "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"]);
+        qemu.arg("-kernel").arg(file_in(&kernel.join("boot"), "vmlinuz-")?).arg("-initrd").arg(&loader);
+        qemu.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1"]);
+        qemu.arg("-serial").arg(format!("file:{}", console.display())).arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
+        let mut child = qemu.stdin(Stdio::null()).spawn().context("cannot run qemu")?;
+        let ended = wait::retry(Duration::from_millis(100), Instant::now() + PATIENCE, || child.try_wait().transpose());
+        if ended.is_none() {
+            child.kill()?;
+            child.wait()?;
+        }
+        let said = String::from_utf8_lossy(&fs::read(&console)?).replace('\r', "");
+        ensure!(ended.is_some(), "the guest did not end within {PATIENCE:?}; it said:\n{said}");
+        Ok(said)
+    }
+
+    /// A file system in memory with the modules and [`LOADER`] (cpio(5), "New ASCII Format").
+    fn make_loader(&self, kernel: &Path, archive: &Path) -> Result<()> {
+        let root = self.work.path().join("loading");
+        for dir in ["bin", "dev", "new", "modules"] {
+            fs::create_dir_all(root.join(dir))?;
+        }
+        fs::copy(BUSYBOX, root.join("bin/busybox"))?;
+        fs::write(root.join("init"), LOADER)?;
+        fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
+        for (number, module) in MODULES.iter().enumerate() {
+            let found = Command::new("find").arg(kernel.join("lib/modules")).args(["-name", &format!("{module}.ko")]).output()?;
+            // What is not there as a module is part of the kernel.
+            if let Some(path) = String::from_utf8_lossy(&found.stdout).lines().next() {
+                fs::copy(path, root.join("modules").join(format!("{number}-{module}.ko")))?;
+            }
+        }
+        let pack = format!("cd {} && find . | {BUSYBOX} cpio -o -H newc > {}", root.display(), archive.display());
+        process::output(Command::new("sh").args(["-c", &pack])).map(drop)
+    }
+}
+
+fn file_in(dir: &Path, prefix: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(dir).with_context(|| format!("{} is not there: make kernel", dir.display()))?;
+    let mut found = entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    found.next().map(|entry| entry.path()).with_context(|| format!("no {prefix}* in {}", dir.display()))
+}

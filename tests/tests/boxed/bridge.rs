@@ -1,0 +1,124 @@
+//! Bridges: what the network sees of a box that has one, and what is said where one does not work.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use torbox_tests::display::Xvfb;
+use torbox_tests::engine::Kind;
+use torbox_tests::testnet::capture::{Capture, Flow};
+use torbox_tests::testnet::config::Spoken;
+use torbox_tests::testnet::{Via, config};
+
+use crate::engines;
+use crate::ground::{Stage, outcome, soon};
+use crate::page::Awaited;
+
+/// A bridge that is another, one that is not there, and one that works: of it alone the network sees anything.
+pub(crate) fn bridges(stage: &Stage<'_>) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Tor).unwrap();
+    let display = Xvfb::start().unwrap();
+    let (address, _) = bridge.line().split_once(' ').unwrap();
+    let another = format!("{address} {}", "A".repeat(40));
+    says_why(stage, &display, &another, "another relay answers than the bridge's line says");
+    says_why(stage, &display, &format!("{}:9", config::BRIDGE), "the bridge refuses the connection");
+    only_it_is_contacted(stage, &display, bridge.line(), |end| end.0 == config::BRIDGE && config::RELAY_PORTS.contains(&end.1));
+}
+
+/// The same of one that speaks obfs4, of whose own port for tor's protocol nothing is seen. What does not fit its key gets no answer.
+pub(crate) fn obfs4(stage: &Stage<'_>) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Obfs4).unwrap();
+    let display = Xvfb::start().unwrap();
+    let right = bridge.line();
+    let (before, cert) = right.split_once("cert=").unwrap();
+    let (first, rest) = cert.split_at(1);
+    let wrong = format!("{before}cert={}{rest}", if first == "A" { "B" } else { "A" });
+    let gone = right.replace(&format!(":{}", config::OBFS4.1), ":9");
+    with_bridge(stage, right, || {
+        let (code, said) = connects(stage);
+        assert!(code == Some(0) && said.contains("connected to the Tor network"), "{said}");
+    });
+    for line in [&wrong, &gone] {
+        with_bridge(stage, line, || {
+            let (code, said) = connects(stage);
+            assert!(code == Some(7) && said.contains("it came to 2%") && said.contains("nothing answers at the bridge's address as its line says"), "{said}");
+            // What does not know the key is never answered, and obfs4proxy waits for a minute itself.
+            assert!(line == &wrong || said.contains("the transport gets no connection to the bridge"), "{said}");
+            assert!(!said.contains("10.77."), "whose bridge it is is not said: {said}");
+        });
+    }
+    only_it_is_contacted(stage, &display, right, |end| end == config::OBFS4);
+    let (code, _, said) = stage.call(&["bridge", "add", &right.replace("obfs4", "webtunnel")]);
+    assert!(code == Some(2) && said.contains("webtunnel") && said.contains("obfs4"), "{said}");
+}
+
+/// `torbox bridge test`: its exit code and what it says. Nothing of its box is left.
+fn connects(stage: &Stage<'_>) -> (Option<i32>, String) {
+    let (code, out, said) = outcome(&mut stage.bridge_test_command());
+    assert_eq!(out, "");
+    assert!(!stage.installed.dir().join("state/boxes/bridge-test").exists(), "tor's state of the test is kept");
+    (code, said)
+}
+
+/// A page through Docker, and through Podman, to which the bridge is the only way.
+pub(crate) fn obfs4_in_docker(stage: &Stage<'_>) {
+    obfs4_in(stage, Kind::Docker);
+}
+
+pub(crate) fn obfs4_in_podman(stage: &Stage<'_>) {
+    obfs4_in(stage, Kind::Podman);
+}
+
+fn obfs4_in(stage: &Stage<'_>, kind: Kind) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Obfs4).unwrap();
+    with_bridge(stage, bridge.line(), || engines::pages(stage, kind, &[Via::Exit]));
+}
+
+fn only_it_is_contacted(stage: &Stage<'_>, display: &Xvfb, line: &str, is_it: impl Fn((Ipv4Addr, u16)) -> bool) {
+    with_bridge(stage, line, || {
+        let capture = Capture::start(&stage.ground.net.client()).unwrap();
+        let page = Awaited::new(stage);
+        let running = stage.open(display, "bridge", &stage.ground.net.state().named_url);
+        let request = page.request(Via::Exit, &running);
+        assert!(stage.ground.net.exit_of(&request).is_some(), "{request:?}");
+        page.text(|shot| display.screenshot(shot), &running);
+        assert!(!running.said().contains("not connected yet"), "{}", running.said());
+        assert_eq!(running.interrupt().unwrap(), Some(0));
+        only_the_bridge(&capture.end().unwrap(), is_it);
+    });
+}
+
+/// Has the one bridge `line` while `act` runs.
+fn with_bridge(stage: &Stage<'_>, line: &str, act: impl FnOnce()) {
+    let call = |words: &[&str]| {
+        let (code, out, said) = stage.call(words);
+        assert_eq!(code, Some(0), "{said}");
+        out
+    };
+    call(&["bridge", "add", line]);
+    assert_eq!(call(&["bridge", "list"]), format!("1  {line}\n"));
+    act();
+    call(&["bridge", "remove", "1"]);
+    assert_eq!(call(&["bridge", "list"]), "");
+}
+
+fn says_why(stage: &Stage<'_>, display: &Xvfb, line: &str, why: &str) {
+    with_bridge(stage, line, || {
+        let mut running = stage.open(display, "bridge", "about:blank");
+        running.wait_until_said("torbox: not connected yet, at ", soon(120)).unwrap();
+        running.wait_until_said(why, soon(120)).unwrap();
+        let told: Vec<_> = running.said().lines().filter(|line| line.starts_with("torbox: not connected")).map(str::to_owned).collect();
+        assert!(told.iter().all(|line| !line.contains("10.77.")), "whose bridge it is is not said: {told:?}");
+        assert_eq!(running.interrupt().unwrap(), Some(0));
+    });
+}
+
+fn only_the_bridge(flows: &BTreeSet<Flow>, bridge: impl Fn((Ipv4Addr, u16)) -> bool) {
+    let own = |end: (Ipv4Addr, u16)| end.0 == config::CLIENT_END;
+    let tcp = flows.iter().filter_map(|flow| if let Flow::Tcp { from, to } = flow { Some((*from, *to)) } else { None });
+    // What speaks the transport is there for tor alone.
+    let tcp: Vec<_> = tcp.filter(|(from, to)| !(from.0.is_loopback() && to.0.is_loopback())).collect();
+    assert!(tcp.len() >= 2, "the positive control: tor is seen both ways: {flows:?}");
+    let strangers: Vec<_> = tcp.iter().filter(|(from, to)| !(own(*from) && bridge(*to) || bridge(*from) && own(*to))).collect();
+    assert!(strangers.is_empty(), "{strangers:#?}");
+    assert!(flows.iter().all(|flow| !matches!(flow, Flow::Ip { .. })), "{flows:#?}");
+}

@@ -1,0 +1,238 @@
+//! A display of the box's own on an X server (`--display x11-nested`, which is what a box on X11 gets): what is shown, what hands
+//! can do, and what is not there for whoever is in the browser's place.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use torbox_tests::boxed::{Part, RunningBox, readable};
+use torbox_tests::display::client::Client;
+use torbox_tests::display::{Input, SIZE, Xvfb};
+use torbox_tests::testnet::Via;
+use torbox_tests::wait;
+use x11rb::connection::Connection as _;
+use x11rb::protocol::Event;
+use x11rb::protocol::xproto::{
+    Atom, AtomEnum, ConfigureWindowAux, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, Window, WindowClass,
+};
+use x11rb::rust_connection::RustConnection;
+use x11rb::wrapper::ConnectionExt as _;
+
+use crate::ground::{Stage, soon};
+use crate::page::{Awaited, content_sandbox_is_on};
+
+/// Text that is on the page.
+const TEXT: &str = "this page feels";
+/// Where the browser's address field is.
+const ADDRESS: (i16, i16) = (600, 64);
+/// How long what a hand did may take to be seen.
+const PATIENCE: u64 = 60;
+
+pub(crate) fn on_x11(stage: &Stage<'_>) {
+    let display = Xvfb::start().unwrap();
+    let url = |path: &str| format!("{}{path}", stage.ground.net.state().named_url);
+    let page = Awaited::new(stage);
+    let command = stage.run_command(&display, "nested", &url("hands"));
+    let running = stage.start(command, "nested");
+    page.request_of(Via::Exit, "/hands", &running);
+    assert!(running.said().contains("torbox: display: x11-nested\n"), "{}", running.said());
+    let hands = Hands::new(stage, &display, &running);
+    hands.try_everything();
+    hands.resize(&url("hands"));
+    nothing_of_the_server_is_there(&display, &running);
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+}
+
+/// A server that trusts every client alike shows a box too, and torbox says what that leaves open.
+pub(crate) fn on_a_server_without_the_extension(stage: &Stage<'_>) {
+    let display = Xvfb::start_trusting().unwrap();
+    let url = |path: &str| format!("{}{path}", stage.ground.net.state().named_url);
+    let running = stage.start(stage.run_command(&display, "trusting", &url("hands")), "trusting");
+    shown(stage, &display, TEXT, &running);
+    let said = running.said();
+    assert!(said.contains("torbox: display: x11-nested-trusted: ") && said.contains("could read every key"), "{said}");
+    let hands = Hands::new(stage, &display, &running);
+    hands.type_an_address(&url("typed"));
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+}
+
+pub(crate) fn shown(stage: &Stage<'_>, display: &Xvfb, text: &str, running: &RunningBox) {
+    let shot = stage.out.path().join("screen.png");
+    let seen = readable(|shot| display.screenshot(shot), text, &shot, soon(PATIENCE)).unwrap();
+    seen.unwrap_or_else(|seen| panic!("the screen shows\n{seen}\ninstead of {text:?}; torbox said:\n{}", running.said()));
+}
+
+/// The user's.
+pub(crate) struct Hands<'a> {
+    stage: &'a Stage<'a>,
+    display: &'a Xvfb,
+    input: Input,
+    running: &'a RunningBox,
+}
+
+impl<'a> Hands<'a> {
+    pub(crate) fn new(stage: &'a Stage<'a>, display: &'a Xvfb, running: &'a RunningBox) -> Self {
+        Self { stage, display, input: display.input().unwrap(), running }
+    }
+
+    /// With the page for it, which is shown.
+    pub(crate) fn try_everything(&self) {
+        let url = |path: &str| format!("{}{path}", self.stage.ground.net.state().named_url);
+        shown(self.stage, self.display, TEXT, self.running);
+        content_sandbox_is_on(self.running);
+        self.point_and_turn();
+        self.type_an_address(&url("typed"));
+        self.open_a_menu(&url("hands"));
+        self.paste_an_address(&url("pasted"));
+    }
+
+    /// Does something until the page tells that it felt it: a browser that is still busy may miss it.
+    fn until_felt(&self, path: &str, mut act: impl FnMut()) {
+        let mark = self.stage.ground.net.web_log().mark();
+        let felt = wait::retry(Duration::from_secs(2), soon(PATIENCE), || {
+            act();
+            let log = self.stage.ground.net.web_log();
+            log.wait_for(mark, soon(3), |request| request.via == Via::Exit && request.path == path).unwrap()
+        });
+        assert!(felt.is_some(), "{path} was not felt; torbox said:\n{}", self.running.said());
+    }
+
+    fn point_and_turn(&self) {
+        let (x, y) = (400, 500);
+        self.until_felt("/felt/button-0", || self.input.button(1, x, y).unwrap());
+        self.until_felt("/felt/button-1", || self.input.button(2, x, y).unwrap());
+        self.until_felt("/felt/wheel-down", || self.input.button(5, x, y).unwrap());
+    }
+
+    fn address(&self, enter: impl Fn()) {
+        self.input.press(&["Control", "l"]).unwrap();
+        enter();
+        self.input.press(&["Return"]).unwrap();
+    }
+
+    fn type_an_address(&self, url: &str) {
+        self.until_felt("/typed", || self.address(|| self.input.write(url).unwrap()));
+    }
+
+    /// The page's menu lies over its window, and closes again.
+    fn open_a_menu(&self, url: &str) {
+        self.until_felt("/hands", || self.address(|| self.input.write(url).unwrap()));
+        shown(self.stage, self.display, TEXT, self.running);
+        self.input.button(3, 400, 500).unwrap();
+        shown(self.stage, self.display, "View Page Source", self.running);
+        self.input.press(&["Escape"]).unwrap();
+    }
+
+    /// What another program copied is pasted with the keys for that. Into the address field, which was clicked: the keys for it go
+    /// through the page, and what follows at once would go there too.
+    fn paste_an_address(&self, url: &str) {
+        let other = Copied::new(self.display, url);
+        self.until_felt("/pasted", || {
+            self.input.button(1, ADDRESS.0, ADDRESS.1).unwrap();
+            self.input.press(&["Control", "v"]).unwrap();
+            if other.gives() {
+                self.input.press(&["Return"]).unwrap();
+            }
+        });
+    }
+
+    /// The browser follows its window's size, and fills the screen when it is told to.
+    fn resize(&self, url: &str) {
+        self.until_felt("/hands", || self.address(|| self.input.write(url).unwrap()));
+        shown(self.stage, self.display, TEXT, self.running);
+        let server = self.display.connect().unwrap();
+        let window = window_of(&server);
+        let mut width = 800;
+        self.until_felt("/felt/narrower", || {
+            width -= 100;
+            server.configure_window(window, &ConfigureWindowAux::new().width(width).height(700)).unwrap().check().unwrap();
+        });
+        self.until_felt("/felt/wider", || self.input.press(&["F11"]).unwrap());
+    }
+}
+
+/// The box's own window: the one that says so.
+fn window_of(server: &RustConnection) -> Window {
+    let all = server.query_tree(server.setup().roots[0].root).unwrap().reply().unwrap().children;
+    let title = |window: &Window| server.get_property(false, *window, AtomEnum::WM_NAME, AtomEnum::STRING, 0, 64).unwrap().reply().unwrap().value;
+    all.into_iter().find(|window| title(window).starts_with(b"torbox: ")).expect("the box has a window")
+}
+
+/// Another program, which copied a text.
+struct Copied {
+    connection: RustConnection,
+    targets: Atom,
+    utf8: Atom,
+    text: String,
+}
+
+impl Copied {
+    fn new(display: &Xvfb, text: &str) -> Self {
+        let connection = display.connect().unwrap();
+        let (window, root) = (connection.generate_id().unwrap(), connection.setup().roots[0].root);
+        connection.create_window(0, window, root, 0, 0, 1, 1, 0, WindowClass::INPUT_OUTPUT, 0, &CreateWindowAux::new()).unwrap();
+        let [clipboard, targets, utf8] = ["CLIPBOARD", "TARGETS", "UTF8_STRING"].map(|name| connection.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom);
+        connection.set_selection_owner(window, clipboard, x11rb::CURRENT_TIME).unwrap();
+        connection.sync().unwrap();
+        Self { connection, targets, utf8, text: text.to_owned() }
+    }
+
+    /// Tells who asks soon that it has a text, and gives it until nobody asks any more: some ask twice.
+    fn gives(&self) -> bool {
+        let asked = || self.connection.poll_for_event().unwrap().and_then(|event| if let Event::SelectionRequest(asked) = event { Some(asked) } else { None });
+        let mut given = false;
+        while let Some(asked) = wait::retry(Duration::from_millis(10), soon(if given { 1 } else { 3 }), asked) {
+            let is_text = asked.target != self.targets;
+            if is_text {
+                self.connection.change_property8(PropMode::REPLACE, asked.requestor, asked.property, asked.target, self.text.as_bytes()).unwrap();
+            } else {
+                self.connection.change_property32(PropMode::REPLACE, asked.requestor, asked.property, AtomEnum::ATOM, &[self.utf8]).unwrap();
+            }
+            let told = SelectionNotifyEvent {
+                response_type: SELECTION_NOTIFY_EVENT,
+                sequence: 0,
+                time: asked.time,
+                requestor: asked.requestor,
+                selection: asked.selection,
+                target: asked.target,
+                property: asked.property,
+            };
+            self.connection.send_event(false, asked.requestor, EventMask::NO_EVENT, told).unwrap();
+            self.connection.sync().unwrap();
+            given |= is_text;
+        }
+        given
+    }
+}
+
+/// The link holds one socket, which speaks Wayland, and what it offers is the same on every machine; the screen is not the user's.
+fn nothing_of_the_server_is_there(display: &Xvfb, running: &RunningBox) {
+    let browser = running.part(Part::Browser).unwrap();
+    let link = PathBuf::from(format!("/proc/{}/root/run/torbox/display", browser.0));
+    let names: Vec<_> = std::fs::read_dir(&link).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["wayland-0"]);
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", browser.0)).unwrap();
+    assert!(environment.contains("WAYLAND_DISPLAY=") && !environment.split('\0').any(|variable| variable.starts_with("DISPLAY=")), "{environment}");
+    let mut client = Client::connect(&link.join("wayland-0")).unwrap();
+    let offered: Vec<_> = client.globals.iter().map(|global| (global.interface.as_str(), global.version)).collect();
+    let expected = [
+        ("wl_compositor", 4),
+        ("wl_subcompositor", 1),
+        ("wl_shm", 1),
+        ("wl_seat", 8),
+        ("wl_output", 4),
+        ("wl_data_device_manager", 3),
+        ("xdg_wm_base", 4),
+        ("wp_cursor_shape_manager_v1", 1),
+    ];
+    assert_eq!(offered, expected);
+    let output = client.globals.iter().find(|global| global.interface == "wl_output").cloned().unwrap();
+    let said: Vec<u8> = client.bind(&output).unwrap().into_iter().flat_map(|event| event.body).collect();
+    let has = |side: u16| said.windows(4).any(|bytes| bytes == u32::from(side).to_ne_bytes());
+    assert!(has(1920) && has(1080) && !has(SIZE.0) && !has(SIZE.1), "{said:?}");
+    // The display alone has the server's socket.
+    let server = display.display().replace(':', "/X");
+    let mounts = |part| {
+        std::fs::read_to_string(format!("/proc/{}/mountinfo", running.part(part).unwrap().0)).unwrap().split_whitespace().any(|word| word.ends_with(&server))
+    };
+    assert_eq!([Part::Display, Part::Browser].map(mounts), [true, false]);
+}

@@ -1,0 +1,229 @@
+//! A hostile client in the browser's place, on a real compositor that lets its clients do everything: what works on the bare socket
+//! does not work through the display.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use rustix::io::IoSlice;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use torbox_tests::display::client::{Client, Event, Global, message};
+use torbox_tests::display::{Filtered, Sway, Xvfb};
+use torbox_tests::user::TestUser;
+use torbox_tests::{lock, require};
+
+/// What a client of sway can use against the others and their user.
+const WEAPONS: [&str; 15] = [
+    "zwlr_screencopy_manager_v1",
+    "zwlr_export_dmabuf_manager_v1",
+    "zwlr_data_control_manager_v1",
+    "zwp_primary_selection_device_manager_v1",
+    "zwp_virtual_keyboard_manager_v1",
+    "zwlr_virtual_pointer_manager_v1",
+    "zwp_input_method_manager_v2",
+    "zwlr_input_inhibit_manager_v1",
+    "zwp_keyboard_shortcuts_inhibit_manager_v1",
+    "zwlr_foreign_toplevel_manager_v1",
+    "zwlr_layer_shell_v1",
+    "zwlr_gamma_control_manager_v1",
+    "zwlr_output_manager_v1",
+    "zwlr_output_power_manager_v1",
+    "org_kde_kwin_idle",
+];
+
+/// Runs `test` with a compositor.
+fn on_sway(name: &str, test: impl FnOnce(&Sway<'_>)) {
+    let _alone = lock::heavy().unwrap();
+    let user = TestUser::create(name).unwrap();
+    let sway = Sway::start(&user).unwrap();
+    test(&sway);
+}
+
+#[test]
+fn g3_a_hostile_client_gets_its_own_window_and_nothing_else() {
+    require!("root", "sway", "grim", "useradd", "setpriv");
+    on_sway("hostile", |sway| {
+        let display = Filtered::start(&sway.socket()).unwrap();
+        let bare = Client::connect(&sway.socket()).unwrap().globals;
+        let offered = Client::connect(&display.socket()).unwrap().globals;
+        for weapon in WEAPONS {
+            let global = bare.iter().find(|global| global.interface == weapon).unwrap_or_else(|| panic!("no {weapon}: {bare:?}"));
+            // The positive control: on the bare socket it can be had.
+            Client::connect(&sway.socket()).unwrap().bind(global).unwrap();
+            assert!(offered.iter().all(|global| global.interface != weapon), "{weapon}");
+            assert_refused(&display, global);
+        }
+        let window: Vec<_> = offered.iter().map(|global| global.interface.as_str()).collect();
+        for needed in ["wl_compositor", "wl_shm", "wl_seat", "wl_output", "xdg_wm_base", "wl_data_device_manager"] {
+            assert!(window.contains(&needed), "{needed}: {window:?}");
+            let global = offered.iter().find(|global| global.interface == needed).unwrap();
+            Client::connect(&display.socket()).unwrap().bind(global).unwrap();
+        }
+        guessing_does_not_help(&display, &bare);
+        no_picture_of_the_screen(sway, &display);
+    });
+}
+
+fn assert_refused(display: &Filtered, global: &Global) {
+    let refused = Client::connect(&display.socket()).unwrap().bind(global).unwrap_err().to_string();
+    assert_eq!(refused, "protocol error: no such global", "{global:?}");
+}
+
+/// Every number with the name of a weapon, a weapon's number with the name of what is offered, and a version that is not.
+fn guessing_does_not_help(display: &Filtered, bare: &[Global]) {
+    for name in (0..=64).chain([u32::MAX]) {
+        assert_refused(display, &Global { name, interface: "zwlr_screencopy_manager_v1".to_owned(), version: 1 });
+    }
+    for global in bare.iter().filter(|global| WEAPONS.contains(&global.interface.as_str())) {
+        assert_refused(display, &Global { interface: "wl_shm".to_owned(), version: 1, ..global.clone() });
+    }
+    for global in bare.iter().filter(|global| global.interface == "wl_shm") {
+        assert_refused(display, &Global { version: global.version + 1, ..global.clone() });
+        assert_refused(display, &Global { version: 0, ..global.clone() });
+    }
+}
+
+fn no_picture_of_the_screen(sway: &Sway<'_>, display: &Filtered) {
+    let dir = tempfile::tempdir().unwrap();
+    // The positive control.
+    sway.screenshot(&dir.path().join("bare.png")).unwrap();
+    let done = sway.client(&display.socket(), "grim").arg("-").stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && done.stdout.is_empty() && said.contains("screencopy"), "{said}");
+}
+
+/// Everything that a client is told of a global, as text.
+fn told(client: &mut Client, interface: &str) -> (String, Vec<Event>) {
+    let global = client.globals.iter().find(|global| global.interface == interface).unwrap().clone();
+    let events = client.bind(&global).unwrap();
+    let bytes: Vec<u8> = events.iter().flat_map(|event| event.body.clone()).collect();
+    (String::from_utf8_lossy(&bytes).into_owned(), events)
+}
+
+#[test]
+fn g6_the_monitor_is_the_same_everywhere() {
+    require!("root", "sway", "useradd", "setpriv");
+    on_sway("monitor", |sway| {
+        let display = Filtered::start(&sway.socket()).unwrap();
+        let (bare, _) = told(&mut Client::connect(&sway.socket()).unwrap(), "wl_output");
+        let (seen, events) = told(&mut Client::connect(&display.socket()).unwrap(), "wl_output");
+        assert!(bare.contains("HEADLESS-1"), "{bare:?}");
+        assert!(!seen.contains("HEADLESS") && !seen.to_lowercase().contains("headless") && seen.contains("torbox"), "{seen:?}");
+        assert_eq!(events.len(), 6, "geometry, mode, scale, name, description, done: {events:?}");
+        let (formats, _) = told(&mut Client::connect(&display.socket()).unwrap(), "wl_shm");
+        assert_eq!(formats.len(), 8, "two formats");
+    });
+}
+
+/// Noise of every kind ends the client that makes it, and nobody else.
+#[test]
+fn noise_ends_its_client_alone() {
+    require!("root", "sway", "useradd", "setpriv");
+    on_sway("noise", |sway| {
+        make_noise(&Filtered::start(&sway.socket()).unwrap());
+        Client::connect(&sway.socket()).unwrap();
+    });
+}
+
+/// The same of a display of the box's own, to which all that it offers is bound.
+#[test]
+fn noise_in_a_nested_display_ends_its_client_alone() {
+    require!("root", "Xvfb");
+    let server = Xvfb::start().unwrap();
+    make_noise(&Filtered::nested(&server).unwrap());
+    server.picture().unwrap();
+}
+
+fn make_noise(display: &Filtered) {
+    let mut steady = Client::connect(&display.socket()).unwrap();
+    let mut noise = Noise(0x2545_f491_4f6c_dd1d);
+    let before = memory(display);
+    for round in 0..500 {
+        let mut client = Client::connect(&display.socket()).unwrap();
+        match round % 5 {
+            // Bytes of any kind.
+            0 => client.send(&noise.bytes(2048)).ok(),
+            // Messages of the right form and no sense.
+            1 => (0..50).try_for_each(|_| client.send(&noise.message(4, 3))).ok(),
+            // The longest messages there are, cut off.
+            2 => client.send(&[&[1, 0, 0, 0, 0, 0, 0xfc, 0xff][..], &noise.bytes(60_000)].concat()).ok(),
+            // The same to everything that is offered, and what comes of it.
+            3 => {
+                for global in client.globals.clone() {
+                    client.bind(&global).unwrap();
+                }
+                (0..200).try_for_each(|_| client.send(&noise.message(40, 12))).ok()
+            }
+            // Descriptors that belong to nothing.
+            _ => (0..4).try_for_each(|_| send_descriptors(&client, 25)).ok(),
+        };
+    }
+    steady.round_trip().unwrap();
+    let after = memory(display);
+    assert!(after < before + (8 << 20), "{before} bytes of memory became {after}");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", display.process().0)).unwrap().count();
+    assert!(open < 20, "{open} descriptors");
+}
+
+/// Resident memory, in bytes.
+fn memory(display: &Filtered) -> u64 {
+    let text = display.process().status("VmRSS").unwrap();
+    1024 * text.trim_end_matches(" kB").parse::<u64>().unwrap()
+}
+
+/// Numbers without end, the same in every run (xorshift).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| u8::try_from(self.next(256)).unwrap()).collect()
+    }
+
+    /// To one of the first `objects`, one of the first `requests`.
+    fn message(&mut self, objects: u64, requests: u64) -> Vec<u8> {
+        let words = usize::try_from(self.next(8)).unwrap();
+        let body: Vec<u8> = (0..words).flat_map(|_| u32::try_from(self.next(2 * objects)).unwrap().to_ne_bytes()).collect();
+        message(u32::try_from(1 + self.next(objects)).unwrap(), u16::try_from(self.next(requests)).unwrap(), &body)
+    }
+}
+
+fn send_descriptors(client: &Client, count: usize) -> anyhow::Result<()> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(b"nothing")?;
+    let files: Vec<_> = (0..count).map(|_| std::os::fd::AsFd::as_fd(&file)).collect();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+    sendmsg(client.stream(), &[IoSlice::new(&[1, 0, 0, 0][..1])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Rounds of question and answer through the display and without it, in turn; medians, in microseconds.
+#[test]
+fn the_filter_adds_less_than_half_a_millisecond() {
+    require!("root", "sway", "useradd", "setpriv");
+    on_sway("latency", |sway| {
+        let display = Filtered::start(&sway.socket()).unwrap();
+        let mut clients = [Client::connect(&sway.socket()).unwrap(), Client::connect(&display.socket()).unwrap()];
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..1000 {
+            let begun = std::time::Instant::now();
+            clients[round % 2].round_trip().unwrap();
+            times[round % 2].push(begun.elapsed().as_micros());
+        }
+        let [bare, filtered] = times.map(|mut times| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        });
+        eprintln!("a round trip: {bare} us, through the filter {filtered} us");
+        assert!(filtered < bare + 500, "{bare} us became {filtered} us");
+    });
+}
