@@ -1,6 +1,6 @@
 # torbox: `make demo` shows it, `make test` proves it. Both install what they need (Debian) and build.
 .DELETE_ON_ERROR:
-.PHONY: all build programs deps test demo bench check lint clean install
+.PHONY: all build programs deps test demo bench unopened trace fuzz cargo-fuzz check check-platforms lint clean install install-built uninstall deb deb-built dist dist-built
 
 CARGO   ?= cargo
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -8,10 +8,24 @@ TARGET  := target
 LIBEXEC := $(TARGET)/libexec/torbox
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 PREFIX  ?= /usr/local
+KERNEL  := out/kernel
+TRIXIE  := out/trixie
+COMPOSE := out/podman-compose
+DEBIAN  := out/debian
+DIST    ?= out/dist
+# How hard to compress them.
+LEVEL   ?= 6
+SUMS    := cd $(DIST) && sha256sum -- *.deb *.tar.xz 2>/dev/null > SHA256SUMS || true
+# Where zsh looks for what was not packaged; Debian's packages have a place of their own.
+ZSH     ?= site-functions
 
 # Debian packages: to build; to run a box as a user; the private Tor network and displays of the tests.
-PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor xvfb xauth weston socat curl strace busybox-static bubblewrap tesseract-ocr \
-            debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo libglib2.0-bin x11-utils xz-utils git
+PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor obfs4proxy xvfb xauth weston sway grim socat curl strace busybox-static bubblewrap tesseract-ocr \
+            debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo umoci podman python3-jsonschema libglib2.0-bin x11-utils xz-utils git \
+            torsocks python3-stem nyx g++ qemu-system-x86 e2fsprogs mmdebstrap docker.io docker-registry rootlesskit slirp4netns runc docker-compose podman-compose catatonit \
+            desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr
+# Docker's client, where it is a package of its own.
+PACKAGES += $(shell apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli)
 
 all: build
 
@@ -22,22 +36,64 @@ deps:
 
 # The programs that go into the images are static: they run in a root file system that need not have their libraries.
 programs: deps
-	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target $(TRIPLE) -p torbox-init -p torbox-gate
-	@install -D -m 755 $(TARGET)/$(TRIPLE)/release/torbox-init $(LIBEXEC)/init
-	@install -D -m 755 $(TARGET)/$(TRIPLE)/release/torbox-gate $(LIBEXEC)/gate
+	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile dist --locked --target $(TRIPLE) -p torbox-init -p torbox-gate -p torbox-display
+	@install -D -m 755 $(TARGET)/$(TRIPLE)/dist/torbox-init $(LIBEXEC)/init
+	@install -D -m 755 $(TARGET)/$(TRIPLE)/dist/torbox-gate $(LIBEXEC)/gate
+	@install -D -m 755 $(TARGET)/$(TRIPLE)/dist/torbox-display $(LIBEXEC)/display
 
 build: programs
-	@$(CARGO) build --release --locked -p torbox -p torbox-tests
+	@$(CARGO) build --release --locked --workspace
 
 demo: build
 	@$(SUDO) $(TARGET)/release/torbox-demo
 
-test: build
-	@$(CARGO) test --release --locked --workspace --no-run
-	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" TORBOX_MUST_WORK=1 tests/run
+# A kernel for the virtual machine of the tests: Debian's newest for clouds, unpacked and not installed.
+$(KERNEL): | deps
+	@rm -rf $@.new && mkdir -p $@.new && cd $@.new && \
+	apt-get download -q=2 $$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p') && dpkg-deb -x *.deb . && rm *.deb
+	@mv $@.new $@
 
+# A root file system with a current compositor, whatever this machine's is.
+$(TRIXIE): | deps
+	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --include=sway,util-linux trixie $@.new
+	@mv $@.new $@
+
+# A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows.
+$(DEBIAN): | deps
+	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils trixie $@.new
+	@mv $@.new $@
+
+# A current podman-compose, whatever this machine's is: before 1.0.4 it gives every container a network.
+$(COMPOSE): | deps
+	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=custom \
+	  --customize-hook='cd "$$1" && APT_CONFIG=$$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root podman-compose && dpkg-deb -x podman-compose_*.deb .' trixie $@.new
+	@mv $@.new $@
+
+test: build cargo-fuzz $(KERNEL) $(TRIXIE) $(DEBIAN) $(COMPOSE)
+	@$(CARGO) test --release --locked --workspace --no-run
+	@$(SUDO) env "PATH=$$PATH:$$HOME/.cargo/bin" "HOME=$$HOME" TORBOX_MUST_WORK=1 tests/run
+
+bench: PACKAGES += systemd
 bench: build
 	@$(SUDO) $(TARGET)/release/torbox-bench
+	@$(SUDO) $(TARGET)/release/torbox-bench-images
+	@$(CARGO) bench --locked -p torbox-gate --bench relay
+
+# What lies in the images and is never opened.
+unopened: build
+	@$(SUDO) $(TARGET)/release/torbox-unopened
+
+# Which system calls the programs of a box make, and which of them their profiles lack or nobody makes: docs/calls.md, and the difference to what was there.
+trace: build
+	@$(SUDO) $(TARGET)/release/torbox-trace > out/calls.md; done=$$?; test ! -s out/calls.md || cp out/calls.md docs/calls.md; git --no-pager diff -- docs/calls.md; exit $$done
+
+# Each fuzz target for ten minutes; `make test` runs it for one.
+fuzz: deps cargo-fuzz
+	@export RUSTC_BOOTSTRAP=1; for dir in runtime/gate/fuzz images/fuzz; do cd $(CURDIR)/$$dir && for target in $$($(CARGO) fuzz list); do \
+	  $(CARGO) fuzz run $$target -- -max_total_time=600 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 || exit 1; done; done
+
+cargo-fuzz: deps
+	@command -v cargo-fuzz >/dev/null || test -x "$$HOME/.cargo/bin/cargo-fuzz" || $(CARGO) install --locked --quiet cargo-fuzz
 
 lint:
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -45,10 +101,45 @@ lint:
 check: lint
 	@command -v cargo-deny >/dev/null && $(CARGO) deny check || echo "cargo-deny is not installed: advisories, licences and sources were not checked"
 
-install: build
-	install -D -m 755 $(TARGET)/release/torbox $(DESTDIR)$(PREFIX)/bin/torbox
-	install -D -m 755 $(LIBEXEC)/init $(DESTDIR)$(PREFIX)/libexec/torbox/init
-	install -D -m 755 $(LIBEXEC)/gate $(DESTDIR)$(PREFIX)/libexec/torbox/gate
+# The systems on which engines live in a virtual machine: the plan, and what talks to engines. The rest is Linux's alone so far.
+check-platforms:
+	@for target in x86_64-pc-windows-gnu aarch64-apple-darwin; do \
+	  if timeout 300 rustup target add $$target >/dev/null 2>&1; then $(CARGO) check --locked --target $$target -p torbox-plan -p torbox-backend || exit 1; echo "$$target: torbox-plan and torbox-backend compile (no native backend there); no other crate was checked"; \
+	  else echo "$$target: the target cannot be installed here, and nothing was checked for it"; fi; done
+
+install: build install-built
+
+# What was built, to where it belongs.
+SHARE := $(DESTDIR)$(PREFIX)/share
+install-built:
+	install -D -m 755 -s $(TARGET)/release/torbox $(DESTDIR)$(PREFIX)/bin/torbox
+	for program in init gate display; do install -D -m 755 $(LIBEXEC)/$$program $(DESTDIR)$(PREFIX)/libexec/torbox/$$program || exit 1; done
+	$(TARGET)/release/torbox man $(SHARE)/man/man1
+	$(TARGET)/release/torbox desktop install --share $(SHARE) --program $(PREFIX)/bin/torbox
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/$(ZSH) $(SHARE)/fish/vendor_completions.d
+	$(TARGET)/release/torbox completions bash > $(SHARE)/bash-completion/completions/torbox
+	$(TARGET)/release/torbox completions zsh > $(SHARE)/zsh/$(ZSH)/_torbox
+	$(TARGET)/release/torbox completions fish > $(SHARE)/fish/vendor_completions.d/torbox.fish
+
+# What `install` put there, and nothing else: what a user keeps stays.
+uninstall:
+	test ! -x $(DESTDIR)$(PREFIX)/bin/torbox || $(DESTDIR)$(PREFIX)/bin/torbox desktop remove --share $(SHARE)
+	rm -f $(DESTDIR)$(PREFIX)/bin/torbox $(SHARE)/man/man1/torbox.1 $(SHARE)/man/man1/torbox-*.1
+	rm -f $(SHARE)/bash-completion/completions/torbox $(SHARE)/zsh/$(ZSH)/_torbox $(SHARE)/fish/vendor_completions.d/torbox.fish
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/torbox
+
+# A Debian package, and a tarball that runs from wherever it is unpacked; with their checksums in out/dist.
+deb: build deb-built
+deb-built:
+	@rm -rf out/deb && $(MAKE) --no-print-directory install-built DESTDIR=$(CURDIR)/out/deb PREFIX=/usr ZSH=vendor-completions >/dev/null
+	@LEVEL=$(LEVEL) packaging/deb out/deb $(DIST) && $(SUMS)
+
+dist: build dist-built
+dist-built: NAME = torbox-$(shell $(TARGET)/release/torbox --version | cut -d' ' -f2)-$(TRIPLE)
+dist-built:
+	@rm -rf out/tarball && $(MAKE) --no-print-directory install-built DESTDIR=$(CURDIR)/out/tarball PREFIX=/$(NAME) >/dev/null
+	@rm -r out/tarball/$(NAME)/share/applications && cp README.md CHANGELOG.md SECURITY.md LICENSE-* out/tarball/$(NAME)
+	@mkdir -p $(DIST) && tar -C out/tarball --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md) -c -I 'xz -$(LEVEL)' -f $(DIST)/$(NAME).tar.xz $(NAME) && $(SUMS)
 
 clean:
 	$(CARGO) clean
