@@ -276,6 +276,8 @@ TestingBridgeDownloadInitialDelay 0
 ";
 
 // A policy that accepts only the test's addresses is summarised as "reject 1-65535", and no client would use the exit.
+// A relay that compresses a consensus takes 195 MB for it, and counts that among its queues: with less than it takes, every new
+// consensus would end every circuit through it.
 const RELAY: &str = "\
 SocksPort 0
 ShutdownWaitLength 1
@@ -292,7 +294,7 @@ BridgeRecordUsageByCountry 0
 DirReqStatistics 0
 ExtraInfoStatistics 0
 NumCPUs 1
-MaxMemInQueues 128 MB
+MaxMemInQueues 1 GB
 ";
 
 const AUTHORITY: &str = "\
