@@ -250,12 +250,13 @@ pub(crate) fn on_wayland(stage: &Stage<'_>) {
 
 /// The box's own listener is there while torbox is, and after a SIGKILL nobody is behind it.
 fn context_ends_with_torbox(stage: &Stage<'_>, sway: &Sway<'_>) {
-    let listener = stage.installed.dir().join("run/boxes/context.display/wayland");
+    let listener = stage.installed.dir().join("run/boxes/context.display/display");
     let mut command = stage.run_command_bare("context", "about:blank");
     command.env("WAYLAND_DISPLAY", sway.socket());
     let mut running = stage.start(command, "context");
     running.wait_until_said("connected to the Tor network", soon(PATIENCE)).unwrap();
-    let (bare, boxed) = (Client::connect(&sway.socket()).unwrap(), Client::connect(&listener).unwrap());
+    let connect = |socket: &Path| Client::connect(socket).unwrap_or_else(|error| panic!("{error:#}; torbox said:\n{}", running.said()));
+    let (bare, boxed) = (connect(&sway.socket()), connect(&listener));
     let offers = |client: &Client, interface: &str| client.globals.iter().any(|global| global.interface == interface);
     for weapon in ["wp_security_context_manager_v1", "zwlr_screencopy_manager_v1", "zwlr_data_control_manager_v1", "zwp_virtual_keyboard_manager_v1"] {
         assert_eq!([offers(&bare, weapon), offers(&boxed, weapon)], [true, false], "{weapon}");
