@@ -68,7 +68,16 @@ struct Choice {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Batch {
+    end: String,
+    since: u32,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wayland {
+    batch: Vec<Batch>,
     global: Vec<Global>,
     constant: Vec<Constant>,
     choice: Vec<Choice>,
@@ -113,6 +122,11 @@ fn wayland_tables(policy: &Wayland) -> Outcome<String> {
     for Choice { event, argument, only, reason } in &policy.choice {
         let (interface, message) = event.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?;
         writeln!(text, "Choice {{ interface: {interface:?}, message: {message:?}, argument: {argument}, only: &{only:?}, reason: {reason:?} }},")?;
+    }
+    writeln!(text, "];\n/// Events that go on together.\npub const BATCHES: &[Batch] = &[")?;
+    for Batch { end, since, reason } in &policy.batch {
+        let (interface, end) = end.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?;
+        writeln!(text, "Batch {{ interface: {interface:?}, end: {end:?}, since: {since}, reason: {reason:?} }},")?;
     }
     Ok(text + "];\n")
 }

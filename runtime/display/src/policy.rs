@@ -59,6 +59,19 @@ pub struct Choice {
     pub reason: &'static str,
 }
 
+/// An object's events that go on together, each kind once and in the order of the protocol, when the one comes that ends them.
+#[derive(Debug)]
+pub struct Batch {
+    /// The object's interface.
+    pub interface: &'static str,
+    /// The event that ends them. Alone it says nothing, and is dropped.
+    pub end: &'static str,
+    /// The object's version from which on it is sent.
+    pub since: u32,
+    /// Why.
+    pub reason: &'static str,
+}
+
 /// The cage.
 pub mod cage {
     use torbox_gate::policy::{Only, Syscall, When};
@@ -67,7 +80,7 @@ pub mod cage {
 
 /// What a client gets of a compositor.
 pub mod wayland {
-    use super::{Choice, Constant, Fixed, Global, Way};
+    use super::{Batch, Choice, Constant, Fixed, Global, Way};
     include!(concat!(env!("OUT_DIR"), "/wayland.rs"));
 }
 

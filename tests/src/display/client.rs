@@ -96,9 +96,21 @@ impl Client {
 
     /// Asks for a global; the events until the compositor has done it. An error is the compositor's.
     pub fn bind(&mut self, global: &Global) -> Result<Vec<Event>> {
+        self.bind_numbered(global).map(|(_, events)| events)
+    }
+
+    /// The same, with the object's number.
+    pub fn bind_numbered(&mut self, global: &Global) -> Result<(u32, Vec<Event>)> {
         let id = self.number();
         let body = [words(&[global.name]), text(&global.interface), words(&[global.version, id])].concat();
         self.send(&message(REGISTRY, 0, &body))?;
+        Ok((id, self.round_trip()?))
+    }
+
+    /// Asks `object` for a new one, which takes `arguments` after its number; the events until the compositor has done it.
+    pub fn make(&mut self, object: u32, opcode: u16, arguments: &[u32]) -> Result<Vec<Event>> {
+        let id = self.number();
+        self.send(&message(object, opcode, &words(&[&[id], arguments].concat())))?;
         self.round_trip()
     }
 

@@ -294,7 +294,7 @@ BridgeRecordUsageByCountry 0
 DirReqStatistics 0
 ExtraInfoStatistics 0
 NumCPUs 1
-MaxMemInQueues 1 GB
+MaxMemInQueues 2 GB
 ";
 
 const AUTHORITY: &str = "\

@@ -218,10 +218,10 @@ fn nothing_of_the_server_is_there(display: &Xvfb, running: &RunningBox) {
         ("wl_compositor", 4),
         ("wl_subcompositor", 1),
         ("wl_shm", 1),
-        ("wl_seat", 8),
-        ("wl_output", 4),
+        ("wl_seat", 7),
+        ("wl_output", 3),
         ("wl_data_device_manager", 3),
-        ("xdg_wm_base", 4),
+        ("xdg_wm_base", 2),
         ("wp_cursor_shape_manager_v1", 1),
     ];
     assert_eq!(offered, expected);

@@ -170,9 +170,9 @@ fn offer(handle: &DisplayHandle) {
     handle.create_global::<Desk, wl_compositor::WlCompositor, ()>(4, ());
     handle.create_global::<Desk, wl_subcompositor::WlSubcompositor, ()>(1, ());
     handle.create_global::<Desk, wl_shm::WlShm, ()>(1, ());
-    handle.create_global::<Desk, wl_seat::WlSeat, ()>(8, ());
-    handle.create_global::<Desk, wl_output::WlOutput, ()>(4, ());
+    handle.create_global::<Desk, wl_seat::WlSeat, ()>(7, ());
+    handle.create_global::<Desk, wl_output::WlOutput, ()>(3, ());
     handle.create_global::<Desk, wl_data_device_manager::WlDataDeviceManager, ()>(3, ());
-    handle.create_global::<Desk, XdgWmBase, ()>(4, ());
+    handle.create_global::<Desk, XdgWmBase, ()>(2, ());
     handle.create_global::<Desk, WpCursorShapeManagerV1, ()>(1, ());
 }

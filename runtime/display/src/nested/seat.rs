@@ -15,8 +15,6 @@ use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, 
 const FIRST_KEY: u8 = 8;
 /// How far a step of the wheel scrolls, as compositors do it.
 const STEP: f64 = 15.0;
-/// The parts of a step of the wheel (`wl_pointer.axis_value120`).
-const PARTS: i32 = 120;
 /// Keys per second, and milliseconds before the first is repeated.
 const REPEAT: (i32, i32) = (25, 500);
 /// The size of the one screen that every box has, whatever the user's is.
@@ -228,13 +226,8 @@ impl Desk {
         let way = if button.is_multiple_of(2) { -1 } else { 1 };
         let Some(surface) = self.seat.under.filter(|_| pressed).and_then(|(id, _)| self.surface(id)) else { return };
         for pointer in of(&self.seat.pointers, surface) {
-            let version = pointer.version();
-            if version >= 5 {
+            if pointer.version() >= 5 {
                 pointer.axis_source(wl_pointer::AxisSource::Wheel);
-            }
-            if version >= 8 {
-                pointer.axis_value120(axis, way * PARTS);
-            } else if version >= 5 {
                 pointer.axis_discrete(axis, way);
             }
             pointer.axis(now, axis, f64::from(way) * STEP);
@@ -462,12 +455,6 @@ impl GlobalDispatch<wl_output::WlOutput, ()> for Desk {
         output.mode(wl_output::Mode::Current | wl_output::Mode::Preferred, SCREEN.0, SCREEN.1, 60_000);
         if output.version() >= 2 {
             output.scale(1);
-        }
-        if output.version() >= 4 {
-            output.name("torbox".to_owned());
-            output.description("torbox".to_owned());
-        }
-        if output.version() >= 2 {
             output.done();
         }
     }

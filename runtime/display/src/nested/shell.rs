@@ -188,19 +188,6 @@ impl Desk {
         self.menus.push(Menu { window, place: place.shifted(parent), ..menu });
     }
 
-    fn move_menu(&mut self, id: Id, positioner: Positioner, token: u32) {
-        let serial = self.serial();
-        let Some(parent) = self.menus.iter().find(|menu| menu.surface == id).map(|menu| menu.parent) else { return };
-        let place = self.place(&positioner, parent);
-        let (window, corner) = self.parent_place(parent);
-        let Some(menu) = self.menus.iter_mut().find(|menu| menu.surface == id) else { return };
-        (menu.positioner, menu.place) = (positioner, place.shifted(corner));
-        menu.popup.repositioned(token);
-        menu.popup.configure(place.x, place.y, place.width, place.height);
-        menu.shell.configure(serial);
-        self.redraw(window);
-    }
-
     /// Closes the menus that close when the user turns to something else, the last one first.
     pub(super) fn dismiss_menus(&mut self) {
         for menu in self.menus.iter().rev().filter(|menu| menu.grabs) {
@@ -404,10 +391,8 @@ const fn direction(edge: xdg_toplevel::ResizeEdge) -> u32 {
 
 impl Dispatch<xdg_popup::XdgPopup, Id> for Desk {
     fn request(desk: &mut Self, _: &Client, _: &xdg_popup::XdgPopup, request: xdg_popup::Request, id: &Id, _: &DisplayHandle, _: &mut DataInit<'_, Self>) {
-        match request {
-            xdg_popup::Request::Grab { .. } => desk.menus.iter_mut().filter(|menu| menu.surface == *id).for_each(|menu| menu.grabs = true),
-            xdg_popup::Request::Reposition { positioner, token } => desk.move_menu(*id, positioner_of(&positioner), token),
-            _ => {}
+        if let xdg_popup::Request::Grab { .. } = request {
+            desk.menus.iter_mut().filter(|menu| menu.surface == *id).for_each(|menu| menu.grabs = true);
         }
     }
 

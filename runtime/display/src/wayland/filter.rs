@@ -1,13 +1,14 @@
 //! What goes on, in which form, and what ends a client. Sans-I/O but for the keyboard's map.
 //!
 //! A global that the policy does not name is never advertised; a client that binds it all the same, or breaks the protocol, gets
-//! `wl_display.error` and is ended. Numbers of objects are the client's and the server's own: none is translated.
+//! `wl_display.error` and is ended. Numbers of objects are the client's and the server's own: none is translated. Those of globals
+//! are: which one a compositor gives to what, and in which order it offers, would tell which compositor it is.
 
 use super::objects::{Maker, Object, Objects, Unusable};
 use super::wire::{self, HEADER, Header, Malformed, Value};
 use super::{keymap, tables};
 use crate::judge::{Passed, Stream};
-use crate::policy::wayland::{CHOICES, CONSTANTS, GLOBALS};
+use crate::policy::wayland::{BATCHES, CHOICES, CONSTANTS, GLOBALS};
 use crate::policy::{Fixed, HELD_BYTES, PENDING_DESCRIPTORS, Way};
 use rustix::fd::OwnedFd;
 use std::collections::{BTreeMap, VecDeque};
@@ -62,8 +63,10 @@ impl From<Malformed> for Fault {
     }
 }
 
-/// A global as it was offered to the client.
+/// A global as it was offered to the client, by the number that the client knows.
 struct Offer {
+    /// The compositor's number.
+    name: u32,
     interface: &'static Interface,
     version: u32,
 }
@@ -72,6 +75,11 @@ struct Offer {
 pub(crate) struct Filter {
     objects: Objects,
     offers: BTreeMap<u32, Offer>,
+    /// What registries that were just asked for have been offered, by the client's numbers: it goes on in their order, and before
+    /// whatever else the compositor says. Clients wait for that, as nothing else tells them that they have heard of all globals.
+    held: BTreeMap<u32, BTreeMap<u32, Vec<u8>>>,
+    /// By object, the events of a batch that has not ended, by their places in the protocol.
+    batches: BTreeMap<u32, BTreeMap<u16, Vec<u8>>>,
 }
 
 /// A message that was read.
@@ -87,11 +95,13 @@ struct Message<'a> {
 enum Verdict {
     Pass,
     Drop,
+    /// It is one of the globals that a new registry is offered: this one, by the client's number.
+    Hold(u32),
 }
 
 impl Filter {
     pub(crate) fn new() -> Self {
-        Self { objects: Objects::new(tables::display()), offers: BTreeMap::new() }
+        Self { objects: Objects::new(tables::display()), offers: BTreeMap::new(), held: BTreeMap::new(), batches: BTreeMap::new() }
     }
 
     /// Judges every whole message of `stream`; what goes on is appended to `passed`.
@@ -114,45 +124,96 @@ impl Filter {
         let kinds = if way == Way::Request { object.interface.requests } else { object.interface.events };
         let kind = kinds.get(usize::from(header.opcode)).filter(|kind| kind.since <= object.version).ok_or(Fault::NoMessage(number))?;
         let mut message = Message { object, number, kind, values: wire::parse(kind.signature, body, descriptors)? };
-        if self.judge(way, &mut message)? == Verdict::Drop {
-            return Ok(());
+        match self.judge(way, &mut message)? {
+            Verdict::Drop => return Ok(()),
+            Verdict::Hold(name) => {
+                let mut offer = Vec::new();
+                wire::write(number, header.opcode, message.values, &mut offer, &mut passed.descriptors)?;
+                self.held.entry(number).or_default().insert(name, offer);
+                return Ok(());
+            }
+            Verdict::Pass => {}
+        }
+        if way == Way::Event {
+            self.let_go(passed);
         }
         self.follow(way, &message)?;
+        let object = &message.object;
+        let batch = BATCHES.iter().find(|batch| way == Way::Event && batch.interface == object.interface.name && batch.since <= object.version);
+        match batch {
+            Some(batch) if batch.end != message.kind.name => {
+                let place = self.batches.entry(number).or_default().entry(header.opcode).or_default();
+                place.clear();
+                return Ok(wire::write(number, header.opcode, message.values, place, &mut passed.descriptors)?);
+            }
+            Some(_) => {
+                let Some(events) = self.batches.remove(&number) else { return Ok(()) };
+                events.into_values().for_each(|event| passed.bytes.extend(event));
+            }
+            None => {}
+        }
         Ok(wire::write(number, header.opcode, message.values, &mut passed.bytes, &mut passed.descriptors)?)
+    }
+
+    /// The offers that were held; a registry that has none yet waits for its own.
+    fn let_go(&mut self, passed: &mut Passed) {
+        self.held.retain(|_, offers| {
+            offers.values().for_each(|offer| passed.bytes.extend(offer));
+            offers.is_empty()
+        });
     }
 
     fn judge(&mut self, way: Way, message: &mut Message<'_>) -> Result<Verdict, Fault> {
         match (way, message.object.interface.name, message.kind.name) {
             (Way::Request, "wl_registry", "bind") => self.bind(message),
             (Way::Event, "wl_registry", "global") => Ok(self.offer(message)),
-            (Way::Event, "wl_registry", "global_remove") => Ok(self.known(message)),
+            (Way::Event, "wl_registry", "global_remove") => Ok(self.removed(message)),
             (Way::Event, "wl_keyboard", "keymap") => copy_keymap(message),
             _ => Ok(by_policy(way, message)),
         }
     }
 
-    /// Offers a global that the policy names, in a version that it allows.
+    /// Offers a global that the policy names, in a version that it allows, under a number that its place in the policy gives it.
     fn offer(&mut self, message: &mut Message<'_>) -> Verdict {
         let [Value::Word(name), Value::Text(Some(interface)), Value::Word(version)] = message.values.as_mut_slice() else { return Verdict::Drop };
-        let named = |rule: &&crate::policy::Global| rule.interface.as_bytes() == *interface;
-        let rule = GLOBALS.iter().find(named).and_then(|rule| Some((rule.version, tables::interface(rule.interface)?)));
-        let Some((most, interface)) = rule else { return Verdict::Drop };
+        let named = |(_, rule): &(u32, &crate::policy::Global)| rule.interface.as_bytes() == *interface;
+        let rule = (1..).zip(GLOBALS).find(named).and_then(|(place, rule)| Some((place, rule.version, tables::interface(rule.interface)?)));
+        let Some((place, most, interface)) = rule else { return Verdict::Drop };
         *version = (*version).min(most).min(interface.version);
-        self.offers.insert(*name, Offer { interface, version: *version });
-        Verdict::Pass
+        let own = self.number(place, *name);
+        self.offers.insert(own, Offer { name: std::mem::replace(name, own), interface, version: *version });
+        if self.held.contains_key(&message.number) { Verdict::Hold(own) } else { Verdict::Pass }
+    }
+
+    /// The client's number of the compositor's global `name`: that of an earlier registry, or the next of its kind.
+    fn number(&self, place: u32, name: u32) -> u32 {
+        let kinds = GLOBALS.len().max(1);
+        let of_kind = self.offers.iter().filter(|(own, _)| **own as usize % kinds == place as usize % kinds);
+        let mut count = 0;
+        for (own, offer) in of_kind {
+            if offer.name == name {
+                return *own;
+            }
+            count += 1;
+        }
+        place.saturating_add(u32::try_from(kinds).unwrap_or(u32::MAX).saturating_mul(count))
     }
 
     /// A client may bind a global that is just being removed: the offer stays.
-    fn known(&self, message: &Message<'_>) -> Verdict {
-        let known = message.values.first().is_some_and(|name| self.offers.contains_key(&name.word()));
-        if known { Verdict::Pass } else { Verdict::Drop }
+    fn removed(&self, message: &mut Message<'_>) -> Verdict {
+        let [Value::Word(name)] = message.values.as_mut_slice() else { return Verdict::Drop };
+        let Some((own, _)) = self.offers.iter().find(|(_, offer)| offer.name == *name) else { return Verdict::Drop };
+        *name = *own;
+        Verdict::Pass
     }
 
-    fn bind(&mut self, message: &Message<'_>) -> Result<Verdict, Fault> {
+    fn bind(&mut self, message: &mut Message<'_>) -> Result<Verdict, Fault> {
         let refused = Fault::NotOffered(message.number);
-        let [Value::Word(name), Value::Text(Some(interface)), Value::Word(version), Value::Word(id)] = message.values.as_slice() else { return Err(refused) };
-        let offer = self.offers.get(name).filter(|offer| offer.interface.name.as_bytes() == *interface && (1..=offer.version).contains(version));
-        self.add(*id, Maker::Client, offer.ok_or(refused)?.interface, *version)?;
+        let [Value::Word(name), Value::Text(Some(interface)), Value::Word(version), Value::Word(id)] = message.values.as_mut_slice() else { return Err(refused) };
+        let offer = self.offers.get(name).filter(|offer| offer.interface.name.as_bytes() == *interface && (1..=offer.version).contains(version)).ok_or(refused)?;
+        *name = offer.name;
+        let (id, interface, version) = (*id, offer.interface, *version);
+        self.add(id, Maker::Client, interface, version)?;
         Ok(Verdict::Pass)
     }
 
@@ -163,6 +224,9 @@ impl Filter {
             let made = message.kind.signature.iter().zip(&message.values).filter(|(kind, _)| **kind == ArgumentType::NewId);
             for (_, id) in made {
                 self.add(id.word(), maker, interface, message.object.version)?;
+                if interface.name == "wl_registry" {
+                    self.held.insert(id.word(), BTreeMap::new());
+                }
             }
         }
         if message.kind.is_destructor {
@@ -175,6 +239,7 @@ impl Filter {
     }
 
     fn add(&mut self, id: u32, maker: Maker, interface: &'static Interface, version: u32) -> Result<(), Fault> {
+        self.batches.remove(&id);
         self.objects.add(id, maker, interface, version).map_err(|unusable| match unusable {
             Unusable::Number => Fault::Number(id),
             Unusable::TooMany => Fault::TooMany,
@@ -182,9 +247,13 @@ impl Filter {
     }
 }
 
-/// Sets what is constant, and says whether what is left to choice is one of the chosen.
+/// Says whether what is left to choice is one of the chosen, and sets what is constant.
 fn by_policy(way: Way, message: &mut Message<'_>) -> Verdict {
     let (interface, name) = (message.object.interface.name, message.kind.name);
+    let choice = CHOICES.iter().find(|rule| way == Way::Event && rule.interface == interface && rule.message == name);
+    if choice.is_some_and(|rule| message.values.get(rule.argument).is_none_or(|value| !rule.only.contains(&value.word()))) {
+        return Verdict::Drop;
+    }
     for rule in CONSTANTS.iter().filter(|rule| rule.way == way && rule.interface == interface && rule.message == name) {
         for (place, fixed) in rule.set {
             if let Some(value) = message.values.get_mut(*place) {
@@ -195,9 +264,7 @@ fn by_policy(way: Way, message: &mut Message<'_>) -> Verdict {
             }
         }
     }
-    let choice = CHOICES.iter().find(|rule| way == Way::Event && rule.interface == interface && rule.message == name);
-    let chosen = choice.is_none_or(|rule| message.values.get(rule.argument).is_some_and(|value| rule.only.contains(&value.word())));
-    if chosen { Verdict::Pass } else { Verdict::Drop }
+    Verdict::Pass
 }
 
 fn copy_keymap(message: &mut Message<'_>) -> Result<Verdict, Fault> {
@@ -224,12 +291,15 @@ mod tests {
         Value::Text(Some(text.as_bytes()))
     }
 
-    struct Connection(Filter);
+    struct Connection {
+        filter: Filter,
+        callback: u32,
+    }
 
     impl Connection {
         /// A client that has a registry, as object 2.
         fn new() -> Self {
-            let mut connection = Self(Filter::new());
+            let mut connection = Self { filter: Filter::new(), callback: 1000 };
             connection.request(&message(1, 1, vec![Value::Word(2)])).unwrap();
             connection
         }
@@ -237,7 +307,7 @@ mod tests {
         fn pass(&mut self, way: Way, bytes: &[u8], descriptors: Vec<OwnedFd>) -> Result<Passed, Fault> {
             let mut passed = Passed::default();
             let mut stream = Stream { bytes: bytes.to_vec(), descriptors: descriptors.into() };
-            self.0.pass(way, &mut stream, &mut passed).map(|()| passed)
+            self.filter.pass(way, &mut stream, &mut passed).map(|()| passed)
         }
 
         fn request(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Fault> {
@@ -248,9 +318,28 @@ mod tests {
             self.pass(Way::Event, bytes, Vec::new()).unwrap().bytes
         }
 
-        /// What the client sees of a global.
-        fn global(&mut self, name: u32, interface: &str, version: u32) -> Vec<u8> {
-            self.event(&message(2, 0, vec![Value::Word(name), text(interface), Value::Word(version)]))
+        /// What the client sees of globals, and the numbers it knows them by.
+        fn globals(&mut self, offers: &[(u32, &str, u32)]) -> (Vec<u8>, Vec<u32>) {
+            let mut seen = Vec::new();
+            for (name, interface, version) in offers {
+                seen.extend(self.event(&message(2, 0, vec![Value::Word(*name), text(interface), Value::Word(*version)])));
+            }
+            // What a client does to know that it has heard of all.
+            self.callback += 1;
+            self.request(&message(1, 0, vec![Value::Word(self.callback)])).unwrap();
+            seen.extend(self.event(&message(self.callback, 0, vec![Value::Word(0)])));
+            seen.truncate(seen.len() - 12);
+            let (mut numbers, mut rest) = (Vec::new(), seen.as_slice());
+            while let Some(header) = Header::peek(rest).unwrap() {
+                numbers.push(u32::from_ne_bytes(rest[8..12].try_into().unwrap()));
+                rest = &rest[header.size..];
+            }
+            (seen, numbers)
+        }
+
+        /// The number by which the client knows the only one.
+        fn global(&mut self, name: u32, interface: &str, version: u32) -> u32 {
+            self.globals(&[(name, interface, version)]).1[0]
         }
 
         fn bind(&mut self, name: u32, interface: &str, version: u32, id: u32) -> Result<(), Fault> {
@@ -282,6 +371,9 @@ mod tests {
         for rule in CHOICES {
             assert_eq!(kind(Way::Event, rule.interface, rule.message).signature[rule.argument], ArgumentType::Uint);
         }
+        for rule in BATCHES {
+            assert!(kind(Way::Event, rule.interface, rule.end).since <= rule.since && !rule.reason.is_empty());
+        }
         for rule in GLOBALS {
             assert!(!rule.reason.is_empty() && (1..=tables::interface(rule.interface).unwrap().version).contains(&rule.version), "{}", rule.interface);
         }
@@ -291,19 +383,40 @@ mod tests {
     fn what_is_not_named_is_neither_offered_nor_bound() {
         for hidden in ["zwlr_screencopy_manager_v1", "zwp_virtual_keyboard_manager_v1", "zwlr_data_control_manager_v1", "zwp_linux_dmabuf_v1", "wl_compositorx", ""] {
             let mut client = Connection::new();
-            assert_eq!(client.global(7, hidden, 1), [0_u8; 0], "{hidden}");
+            assert_eq!(client.globals(&[(7, hidden, 1)]).0, [0_u8; 0], "{hidden}");
             assert_eq!(client.bind(7, hidden, 1, 3), Err(Fault::NotOffered(2)), "{hidden}");
             assert_eq!(client.event(&message(2, 1, vec![Value::Word(7)])), [0_u8; 0], "its end is not told either");
         }
         let mut client = Connection::new();
-        assert_eq!(client.global(7, "wl_compositor", 99), message(2, 0, vec![Value::Word(7), text("wl_compositor"), Value::Word(6)]), "in a version that can be read");
-        assert_eq!(client.bind(7, "wl_compositor", 7, 3), Err(Fault::NotOffered(2)), "a later version");
-        assert_eq!(client.bind(7, "wl_compositor", 0, 3), Err(Fault::NotOffered(2)), "no version");
-        assert_eq!(client.bind(7, "wl_shm", 1, 3), Err(Fault::NotOffered(2)), "as something else");
-        assert_eq!(client.bind(8, "wl_compositor", 6, 3), Err(Fault::NotOffered(2)), "another number");
-        assert_eq!(client.bind(7, "wl_compositor", 6, 3), Ok(()));
-        assert_eq!(client.bind(7, "wl_compositor", 6, 3), Err(Fault::Number(3)), "a number that is taken");
-        assert_eq!(client.bind(7, "wl_compositor", 6, 0xff00_0000), Err(Fault::Number(0xff00_0000)), "one of the server's");
+        let offered = message(2, 0, vec![Value::Word(1), text("wl_compositor"), Value::Word(4)]);
+        assert_eq!(client.globals(&[(7, "wl_compositor", 99)]), (offered, vec![1]), "in a version that can be read, by the place in the policy");
+        assert_eq!(client.bind(1, "wl_compositor", 5, 3), Err(Fault::NotOffered(2)), "a later version");
+        assert_eq!(client.bind(1, "wl_compositor", 0, 3), Err(Fault::NotOffered(2)), "no version");
+        assert_eq!(client.bind(1, "wl_shm", 1, 3), Err(Fault::NotOffered(2)), "as something else");
+        assert_eq!(client.bind(7, "wl_compositor", 4, 3), Err(Fault::NotOffered(2)), "the compositor's number");
+        assert_eq!(client.bind(1, "wl_compositor", 4, 3), Ok(()));
+        assert_eq!(client.bind(1, "wl_compositor", 4, 3), Err(Fault::Number(3)), "a number that is taken");
+        assert_eq!(client.bind(1, "wl_compositor", 4, 0xff00_0000), Err(Fault::Number(0xff00_0000)), "one of the server's");
+    }
+
+    #[test]
+    fn g6_the_order_and_the_numbers_of_globals_are_the_policys() {
+        let [mut one, mut other] = [Connection::new(), Connection::new()];
+        let seen = one.globals(&[(1, "wl_shm", 1), (2, "zwlr_screencopy_manager_v1", 3), (3, "wl_output", 3), (4, "wl_compositor", 4), (40, "wl_output", 3)]);
+        assert_eq!(seen, other.globals(&[(9, "wl_output", 4), (10, "wl_output", 4), (12, "wl_compositor", 6), (30, "wl_shm", 2)]));
+        assert_eq!(seen.1, [1, 3, 5, 5 + GLOBALS.len() as u32]);
+        let bound = one.request(&message(2, 0, vec![Value::Word(seen.1[3]), text("wl_output"), Value::Word(3), Value::Word(3)])).unwrap();
+        assert_eq!(bound, message(2, 0, vec![Value::Word(40), text("wl_output"), Value::Word(3), Value::Word(3)]), "the second output's own number");
+        assert_eq!(one.event(&message(2, 1, vec![Value::Word(3)])), message(2, 1, vec![Value::Word(seen.1[2])]), "the first one was taken away");
+        let later = message(2, 0, vec![Value::Word(41), text("wl_output"), Value::Word(3)]);
+        let number = 5 + 2 * GLOBALS.len() as u32;
+        assert_eq!(one.event(&later), message(2, 0, vec![Value::Word(number), text("wl_output"), Value::Word(3)]), "at once, and with a number of its own");
+        one.request(&message(1, 1, vec![Value::Word(50)])).unwrap();
+        let again = |object| message(object, 0, vec![Value::Word(40), text("wl_output"), Value::Word(3)]);
+        assert_eq!(one.event(&again(50)), [0_u8; 0], "a second registry's are held likewise");
+        let other = message(2, 0, vec![Value::Word(41), text("wl_output"), Value::Word(3)]);
+        let known = message(50, 0, vec![Value::Word(seen.1[3]), text("wl_output"), Value::Word(3)]);
+        assert_eq!(one.event(&other), [known, message(2, 0, vec![Value::Word(number), text("wl_output"), Value::Word(3)])].concat(), "and have the same numbers");
     }
 
     #[test]
@@ -311,8 +424,8 @@ mod tests {
         let mut client = Connection::new();
         assert_eq!(client.request(&message(9, 0, vec![])), Err(Fault::NoObject(9)));
         assert_eq!(client.request(&message(2, 1, vec![])), Err(Fault::NoMessage(2)));
-        client.global(7, "wl_compositor", 6);
-        client.bind(7, "wl_compositor", 1, 3).unwrap();
+        let number = client.global(7, "wl_compositor", 6);
+        client.bind(number, "wl_compositor", 1, 3).unwrap();
         client.request(&message(3, 0, vec![Value::Word(4)])).unwrap();
         let set_buffer_scale = message(4, 8, vec![Value::Word(1)]);
         assert_eq!(client.request(&set_buffer_scale), Err(Fault::NoMessage(4)), "of a later version than the object's");
@@ -328,16 +441,21 @@ mod tests {
     fn g6_what_tells_of_the_monitor_and_the_seat_is_constant() {
         let seen = |make: &str, size: u32| {
             let mut client = Connection::new();
-            client.global(1, "wl_output", 4);
-            client.global(2, "wl_seat", 8);
-            client.bind(1, "wl_output", 4, 3).unwrap();
-            client.bind(2, "wl_seat", 8, 4).unwrap();
+            let (output, seat) = (client.global(1, "wl_output", 4), client.global(2, "wl_seat", 8));
+            client.bind(output, "wl_output", 3, 3).unwrap();
+            client.bind(seat, "wl_seat", 7, 4).unwrap();
             let word = Value::Word;
             let geometry = message(3, 0, vec![word(0), word(0), word(size), word(size), word(1), text(make), text(make), word(0)]);
-            let events = [geometry, message(3, 4, vec![text(make)]), message(3, 5, vec![text(make)]), message(4, 1, vec![text(make)])];
-            client.event(&events.concat())
+            let mode = |flags, width| message(3, 1, vec![word(flags), word(width), word(800), word(size * 100)]);
+            let (scale, done) = (message(3, 3, vec![word(1)]), message(3, 2, vec![]));
+            let batch = if size == 300 { [geometry, mode(1, 1280), mode(2, size), scale] } else { [scale, mode(0, size), mode(3, 1280), geometry] };
+            assert_eq!(client.event(&batch.concat()), [0_u8; 0], "until all is there");
+            let told = client.event(&done);
+            assert_eq!(client.event(&done), [0_u8; 0], "that nothing more has changed");
+            [told, client.event(&message(4, 1, vec![text(make)]))].concat()
         };
         let one = seen("Acme", 300);
+        assert_eq!(one.len(), 56 + 24 + 12 + 8 + 20, "geometry, mode, scale, done; the seat's name");
         assert_eq!(one, seen("Other", 700));
         assert!(String::from_utf8_lossy(&one).contains("torbox") && !String::from_utf8_lossy(&one).contains("Acme"));
     }
@@ -345,8 +463,8 @@ mod tests {
     #[test]
     fn the_keyboards_map_is_a_copy() {
         let mut client = Connection::new();
-        client.global(2, "wl_seat", 8);
-        client.bind(2, "wl_seat", 8, 3).unwrap();
+        let seat = client.global(2, "wl_seat", 8);
+        client.bind(seat, "wl_seat", 7, 3).unwrap();
         client.request(&message(3, 1, vec![Value::Word(4)])).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"xkb_keymap").unwrap();
@@ -362,8 +480,8 @@ mod tests {
     #[test]
     fn descriptors_go_with_their_messages_and_no_others() {
         let mut client = Connection::new();
-        client.global(1, "wl_shm", 1);
-        client.bind(1, "wl_shm", 1, 3).unwrap();
+        let shm = client.global(1, "wl_shm", 1);
+        client.bind(shm, "wl_shm", 1, 3).unwrap();
         let create_pool = message(3, 0, vec![Value::Word(4), Value::Word(4096)]);
         let file = || OwnedFd::from(tempfile::tempfile().unwrap());
         assert_eq!(client.pass(Way::Request, &create_pool, vec![]).map(|_| ()), Err(Fault::Malformed(Malformed::Descriptor)));
@@ -385,8 +503,8 @@ mod tests {
         let (mut faults, mut passes) = (0, 0);
         for _ in 0..50_000 {
             let mut client = Connection::new();
-            client.global(1, "wl_compositor", 6);
-            client.bind(1, "wl_compositor", 6, 3).unwrap();
+            let compositor = client.global(1, "wl_compositor", 4);
+            client.bind(compositor, "wl_compositor", 4, 3).unwrap();
             let count = 8 + 4 * next(6);
             let mut bytes: Vec<u8> = (0..count).map(|_| if next(3) == 0 { next(256) as u8 } else { next(4) as u8 }).collect();
             bytes[..8].copy_from_slice(&[(1 + next(4)).to_ne_bytes()[..4].to_vec(), ((count << 16) as u32 | next(6) as u32).to_ne_bytes().to_vec()].concat());
