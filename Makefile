@@ -23,7 +23,7 @@ ZSH     ?= site-functions
 PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor obfs4proxy xvfb xauth weston sway grim socat curl strace busybox-static bubblewrap tesseract-ocr \
             debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo umoci podman python3-jsonschema libglib2.0-bin x11-utils xz-utils git \
             torsocks python3-stem nyx g++ qemu-system-x86 e2fsprogs mmdebstrap docker.io docker-registry rootlesskit slirp4netns runc docker-compose podman-compose catatonit \
-            desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr
+            desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr microsocks tinyproxy-bin
 # Docker's client, where it is a package of its own.
 PACKAGES += $(shell apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli)
 
@@ -53,9 +53,11 @@ $(KERNEL): | deps
 	apt-get download -q=2 $$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p') && dpkg-deb -x *.deb . && rm *.deb
 	@mv $@.new $@
 
-# A root file system with a current compositor, whatever this machine's is.
+# A root file system with current compositors, whatever this machine's are. Packages are unpacked and no more: what their scripts would do is done here.
 $(TRIXIE): | deps
-	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --include=sway,util-linux trixie $@.new
+	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract \
+	  --include=sway,util-linux,mutter,kwin-wayland,dbus-daemon,libgl1-mesa-dri,libegl-mesa0,libgles2 trixie $@.new
+	@touch $@.new/etc/passwd && $$(ls /usr/lib/*/glib-2.0/glib-compile-schemas | head -n 1) $@.new/usr/share/glib-2.0/schemas
 	@mv $@.new $@
 
 # A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows.

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 pub mod client;
+mod desktop;
 mod filtered;
 mod input;
 mod picture;
@@ -15,6 +16,7 @@ mod watch;
 mod weston;
 mod xvfb;
 
+pub use desktop::{Compositor, Desktop};
 pub use filtered::Filtered;
 pub use input::Input;
 pub use picture::Picture;

@@ -37,9 +37,12 @@ impl<'a> Sway<'a> {
 
     /// The same with the sway of Debian trixie, which `make test` unpacks.
     pub fn current(user: &'a TestUser) -> Result<Self> {
-        let root = kept_dir()?.join("trixie");
-        ensure!(root.join("usr/bin/sway").exists(), "there is no sway in {}: make out/trixie", root.display());
-        Self::start_as(user, |dir| enclosed(&root, user, dir))
+        let root = current_root("sway")?;
+        Self::start_as(user, |dir| {
+            let mut command = enclosed(&root, user, dir, Path::new("/dev/null"));
+            command.arg("sway");
+            command
+        })
     }
 
     fn start_as(user: &'a TestUser, sway: impl FnOnce(&Path) -> Command) -> Result<Self> {
@@ -82,17 +85,25 @@ impl<'a> Sway<'a> {
     }
 }
 
-/// sway in `root`, as `user`. Of this machine it has the devices and `dir`, which is its `/run`.
-fn enclosed(root: &Path, user: &TestUser, dir: &Path) -> Command {
+/// The root file system with current compositors, `program` among them.
+pub(super) fn current_root(program: &str) -> Result<PathBuf> {
+    let root = kept_dir()?.join("trixie");
+    ensure!(root.join("usr/bin").join(program).exists(), "there is no {program} in {}: rm -r it, and make out/trixie", root.display());
+    Ok(root)
+}
+
+/// What runs a program, yet to be named, in `root` as `user`. Of this machine it has the devices and `dir`, which is its `/run`; its
+/// users are those of the file `known`.
+pub(super) fn enclosed(root: &Path, user: &TestUser, dir: &Path, known: &Path) -> Command {
     let mut command = Command::new("bwrap");
-    for (source, target) in [(root.join("usr"), "/usr"), (root.join("etc"), "/etc")] {
+    for (source, target) in [(root.join("usr"), "/usr"), (root.join("etc"), "/etc"), (known.to_owned(), "/etc/passwd")] {
         command.arg("--ro-bind").arg(source).arg(target);
     }
-    command.args(["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]);
+    command.args(["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--perms", "1777", "--tmpfs", "/tmp"]);
     command.args(["--dev", "/dev", "--bind", "/dev/shm", "/dev/shm", "--proc", "/proc", "--bind"]).arg(dir).args(["/run", "--chdir", "/run"]);
     command.args(["--unshare-pid", "--unshare-net", "--die-with-parent", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "setpriv"]);
     let (uid, gid) = user.ids();
-    command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned(), "sway".to_owned()]);
+    command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("XDG_RUNTIME_DIR", "/run");
     command
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use torbox_tests::boxed::{END, Part, RunningBox, readable};
 use torbox_tests::display::client::Client;
-use torbox_tests::display::{Sway, Weston, Xvfb};
+use torbox_tests::display::{Desktop, Sway, Weston, Xvfb};
 use torbox_tests::process::ProcessId;
 use torbox_tests::testnet::web::PAGE_TEXT;
 use torbox_tests::testnet::{Request, Via};
@@ -246,6 +246,26 @@ pub(crate) fn on_wayland(stage: &Stage<'_>) {
     let current = Sway::current(&stage.ground.user).unwrap();
     on_compositor(stage, &current.socket(), "wayland", |shot| current.screenshot(shot));
     context_ends_with_torbox(stage, &current);
+}
+
+/// The page on the compositors of GNOME and of Plasma, which nobody but their own programs may take pictures of: it says itself
+/// that it is drawn.
+pub(crate) fn on_desktops(stage: &Stage<'_>) {
+    // mutter 48 has no security contexts.
+    for (desktop, name, mode) in [(Desktop::Gnome, "gnome", "wayland-filter"), (Desktop::Plasma, "plasma", "wayland")] {
+        let compositor = desktop.start(&stage.ground.user).unwrap();
+        let before = stage.before(&[name]);
+        let page = Awaited::new(stage);
+        let mut command = stage.run_command_bare(name, &format!("{}shown", stage.ground.net.state().named_url));
+        command.env("WAYLAND_DISPLAY", compositor.socket());
+        let running = stage.start(command, name);
+        let request = page.request_of(Via::Exit, "/felt/shown", &running);
+        assert!(stage.ground.net.exit_of(&request).is_some(), "{request:?}");
+        assert!(running.said().contains(&format!("torbox: display: {mode}\n")), "{}", running.said());
+        content_sandbox_is_on(&running);
+        assert_eq!(running.interrupt().unwrap(), Some(0));
+        before.assert_gone(GONE, "after Ctrl-C");
+    }
 }
 
 /// The box's own listener is there while torbox is, and after a SIGKILL nobody is behind it.
