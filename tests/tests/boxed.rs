@@ -162,6 +162,13 @@ fn through_obfs4_nobody_but_the_bridge_is_contacted() {
     as_one!(ground::Kind::User, bridge::obfs4);
 }
 
+/// What lies on the way out of many networks.
+#[test]
+fn through_a_proxy_nobody_else_is_contacted() {
+    torbox_tests::require!("microsocks", "tinyproxy");
+    as_one!(ground::Kind::User, bridge::proxies);
+}
+
 /// Seen from outside; what the caller is makes no difference to the network.
 #[test]
 fn g1_g3_only_tor_sends_and_only_to_its_relays() {
@@ -187,6 +194,13 @@ fn g6_two_unlike_hosts_differ_in_what_is_listed_alone() {
 fn the_page_is_shown_on_wayland() {
     torbox_tests::require!("weston", "weston-screenshooter", "sway", "grim", "bwrap");
     as_one!(ground::Kind::User, page::on_wayland);
+}
+
+/// The compositors that most people have.
+#[test]
+fn the_page_is_shown_on_the_compositors_of_gnome_and_plasma() {
+    torbox_tests::require!("bwrap");
+    as_one!(ground::Kind::User, page::on_desktops);
 }
 
 /// What a desktop starts.

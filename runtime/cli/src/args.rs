@@ -1,5 +1,6 @@
 //! The command line. All of its text lives here; help, manual pages and completions are made from it.
 
+use crate::proxy::{Ports, Proxy};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -335,9 +336,18 @@ pub(crate) struct Box {
     /// Which browser to run.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) browser: Browser,
-    /// Lines for tor's configuration, as in torrc(5): for a private network, or a proxy.
+    /// Lines for tor's configuration, as in torrc(5): for a private network, say.
     #[arg(long, value_name = "FILE")]
     pub(crate) torrc: Option<PathBuf>,
+    /// Let tor out through this proxy alone: socks5://[USER:PASSWORD@]ADDRESS:PORT; http:// and socks4:// likewise.
+    ///
+    /// ADDRESS is an IP address: a name would be looked up outside of Tor. Others on this machine can read a password on the
+    /// command line; in the file of settings they cannot.
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<Proxy>,
+    /// Let tor connect to these ports alone, where a firewall lets nothing else out: 80,443.
+    #[arg(long, value_name = "PORTS")]
+    pub(crate) reachable_ports: Option<Ports>,
     /// Which display to show the browser on.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) display: DisplayChoice,

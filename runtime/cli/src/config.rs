@@ -16,7 +16,7 @@ use std::process;
 use toml::{Table, Value};
 
 /// The flags that can be set. Which browser is none of them: nobody shall get the stand-in unawares.
-const SETTINGS: [&str; 9] = ["backend", "channel", "display", "engine", "mirror", "oci-runtime", "tor", "verbose", "via"];
+const SETTINGS: [&str; 11] = ["backend", "channel", "display", "engine", "mirror", "oci-runtime", "proxy", "reachable-ports", "tor", "verbose", "via"];
 /// Those of them that mean nothing to a compose file.
 const OF_ENGINES: [&str; 3] = ["backend", "engine", "oci-runtime"];
 /// The command that has all of them.
@@ -267,8 +267,8 @@ mod tests {
         assert_eq!(all().iter().map(|setting| setting.name).collect::<Vec<_>>(), SETTINGS);
         let example = example();
         assert_eq!(of(&example).unwrap(), Settings::new());
-        // All but the one whose value must have a form.
-        let given: String = example.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = ") && !line.starts_with("via ")).map(|line| format!("{line}\n")).collect();
+        let has_a_form = |line: &str| ["via ", "proxy ", "reachable-ports "].iter().any(|setting| line.starts_with(setting));
+        let given: String = example.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = ") && !has_a_form(line)).map(|line| format!("{line}\n")).collect();
         let settings = of(&given).unwrap();
         assert_eq!(values(&settings, "display"), ["auto"]);
         assert_eq!(values(&settings, "verbose"), ["false"]);
@@ -280,7 +280,7 @@ mod tests {
         assert!(matches!(said("displya = \"auto\""), CliError::UnknownSetting { nearest: Some("display"), .. }));
         assert!(matches!(said("xyzzy = 1"), CliError::UnknownSetting { nearest: None, .. }));
         assert!(matches!(said("browser = \"firefox-esr\""), CliError::UnknownSetting { .. }));
-        for wrong in ["display = \"windows\"", "display = 1", "display = [\"auto\"]", "verbose = \"yes\"", "mirror = [1]", "via = \"http://p:1\""] {
+        for wrong in ["display = \"windows\"", "display = 1", "display = [\"auto\"]", "verbose = \"yes\"", "mirror = [1]", "via = \"http://p:1\"", "proxy = \"192.0.2.1:1080\"", "reachable-ports = \"http\""] {
             assert!(matches!(said(wrong), CliError::WrongSetting { .. }), "{wrong}");
         }
         assert!(matches!(said("display = "), CliError::SettingsFile { .. }));

@@ -21,6 +21,7 @@ mod images;
 mod manual;
 mod plan;
 mod profile;
+mod proxy;
 mod progress;
 mod run;
 mod stall;

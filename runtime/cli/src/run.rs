@@ -10,6 +10,7 @@ use crate::error::CliError;
 use crate::images::{self, Provided, Roots};
 use crate::profile;
 use crate::progress::Progress;
+use crate::proxy;
 use crate::stall::{self, Bridges, Trouble};
 use crate::status;
 use crate::terminal::say;
@@ -153,7 +154,10 @@ pub(crate) fn connect(dirs: &Dirs, args: &args::Box, patience: Patience) -> Resu
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, opened: Opened) -> Result<Request, CliError> {
     let chosen = engine::choose(&args.engine)?;
     let torrc = torrc(dirs, args)?;
-    let bridges = bridge::in_use(dirs)?;
+    let bridges = match bridge::in_use(dirs)? {
+        Bridges::None if args.proxy.is_some() => Bridges::Proxy,
+        bridges => bridges,
+    };
     profile::check(dirs, args.profile.as_ref())?;
     let mut progress = Progress::new();
     let provided = images::provide(dirs, args.browser, &args.sources, &mut progress)?;
@@ -240,7 +244,7 @@ fn open_files() -> Result<u64, CliError> {
 /// The user's lines for tor: to be read before anything is fetched, so that a wrong path is said at once.
 pub(crate) fn torrc(dirs: &Dirs, args: &args::Box) -> Result<String, CliError> {
     let own = args.torrc.as_deref().map(load).transpose()?.map(|lines| lines + "\n").unwrap_or_default();
-    Ok(own + &bridge::torrc(dirs)?)
+    Ok(own + &proxy::torrc(args.proxy.as_ref(), args.reachable_ports.as_ref()) + &bridge::torrc(dirs)?)
 }
 
 fn load(path: &Path) -> Result<String, CliError> {

@@ -21,10 +21,11 @@ const MEANINGS: [(&str, &str, &str, &str, &str); 7] = [
     ("IOERROR", "the connection to relays breaks", NETWORK, "the connection to the bridge breaks", BRIDGE),
     ("identity keys were not as expected", "somebody else answers in a relay's place", NETWORK, "another relay answers than the bridge's line says", BRIDGE),
 ];
-const NETWORK: &str = "this network may block Tor: torbox bridge add takes a bridge, and --torrc a proxy";
+const NETWORK: &str = "this network may block Tor: torbox bridge add takes a bridge, and --proxy a proxy";
 const OFFLINE: &str = "is the machine online? a captive network wants its page opened in another browser first";
 const BRIDGE: &str = "torbox bridge list shows the bridges, to be compared with what you were given; another may work";
-const PROXY: &str = "is it the one that --torrc names, and does it let you reach relays?";
+const NO_CONNECTION: &str = "the proxy on the way out makes no connection";
+const PROXY: &str = "is it the one that --proxy names, and does it let you reach relays?";
 const PROGRAM: &str = "torbox run --verbose shows what tor says of it; torbox verify checks the image that has it";
 const CLOCK: &str = "set the clock: timedatectl set-ntp true; tor needs it right to the hour";
 
@@ -38,7 +39,7 @@ pub(crate) fn explain(line: &str, bridges: Bridges) -> Option<Trouble> {
     if line.contains("Proxy Client: unable to connect") {
         return match bridges {
             Bridges::Transports => trouble("the transport gets no connection to the bridge, which is gone, or other than its line says", BRIDGE),
-            Bridges::None | Bridges::Plain => trouble("the proxy on the way out makes no connection", PROXY),
+            Bridges::None | Bridges::Proxy | Bridges::Plain => trouble(NO_CONNECTION, PROXY),
         };
     }
     if ["Could not launch managed proxy", "Managed proxy at", "We were unable to find a transport"].iter().any(|words| line.contains(words)) {
@@ -50,6 +51,7 @@ pub(crate) fn explain(line: &str, bridges: Bridges) -> Option<Trouble> {
     let (_, alone, hint, bridged, bridged_hint) = MEANINGS.iter().find(|(words, ..)| line.contains(words))?;
     match bridges {
         Bridges::None => trouble(alone, hint),
+        Bridges::Proxy => trouble(NO_CONNECTION, PROXY),
         Bridges::Plain | Bridges::Transports => trouble(bridged, bridged_hint),
     }
 }
@@ -59,6 +61,8 @@ pub(crate) fn explain(line: &str, bridges: Bridges) -> Option<Trouble> {
 pub(crate) enum Bridges {
     /// It connects to public relays.
     None,
+    /// To a proxy alone, and by it to public relays.
+    Proxy,
     /// It connects to bridges alone, and speaks its own protocol.
     Plain,
     /// To bridges alone, and some need a pluggable transport.
@@ -78,6 +82,7 @@ mod tests {
         for (line, bridges, what) in [
             (stuck("Connection refused; CONNECTREFUSED"), Bridges::None, "relays refuse the connection"),
             (stuck("Connection refused; CONNECTREFUSED"), Bridges::Plain, "the bridge refuses the connection"),
+            (stuck("Connection refused; CONNECTREFUSED"), Bridges::Proxy, "the proxy on the way out makes no connection"),
             (stuck("Network is unreachable; NOROUTE"), Bridges::Plain, "this machine has no way to the bridge"),
             ("[warn] Tried connecting to router at X, but RSA + ed25519 identity keys were not as expected: wanted A but got B".to_owned(), Bridges::Plain, "another relay answers than the bridge's line says"),
             (PROXY_FAILS.to_owned(), Bridges::Transports, "the transport gets no connection to the bridge, which is gone, or other than its line says"),

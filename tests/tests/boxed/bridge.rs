@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
 
+use tempfile::NamedTempFile;
 use torbox_tests::display::Xvfb;
 use torbox_tests::engine::Kind;
 use torbox_tests::testnet::capture::{Capture, Flow};
 use torbox_tests::testnet::config::Spoken;
+use torbox_tests::testnet::daemon::stop;
 use torbox_tests::testnet::{Via, config};
 
 use crate::engines;
@@ -74,17 +77,88 @@ fn obfs4_in(stage: &Stage<'_>, kind: Kind) {
 }
 
 fn only_it_is_contacted(stage: &Stage<'_>, display: &Xvfb, line: &str, is_it: impl Fn((Ipv4Addr, u16)) -> bool) {
-    with_bridge(stage, line, || {
-        let capture = Capture::start(&stage.ground.net.client()).unwrap();
-        let page = Awaited::new(stage);
-        let running = stage.open(display, "bridge", &stage.ground.net.state().named_url);
-        let request = page.request(Via::Exit, &running);
-        assert!(stage.ground.net.exit_of(&request).is_some(), "{request:?}");
-        page.text(|shot| display.screenshot(shot), &running);
-        assert!(!running.said().contains("not connected yet"), "{}", running.said());
-        assert_eq!(running.interrupt().unwrap(), Some(0));
-        only_the_bridge(&capture.end().unwrap(), is_it);
-    });
+    with_bridge(stage, line, || page_through(stage, display, &[], is_it));
+}
+
+/// A page, for which only who is meant is contacted.
+fn page_through(stage: &Stage<'_>, display: &Xvfb, flags: &[&str], is_it: impl Fn((Ipv4Addr, u16)) -> bool) {
+    let capture = Capture::start(&stage.ground.net.client()).unwrap();
+    let page = Awaited::new(stage);
+    let mut command = stage.run_command(display, "bridge", &stage.ground.net.state().named_url);
+    command.args(flags);
+    let running = stage.start(command, "bridge");
+    let request = page.request(Via::Exit, &running);
+    assert!(stage.ground.net.exit_of(&request).is_some(), "{request:?}");
+    page.text(|shot| display.screenshot(shot), &running);
+    assert!(!running.said().contains("not connected yet"), "{}", running.said());
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+    only_the_bridge(&capture.end().unwrap(), is_it);
+}
+
+/// Networks that let tor out through a proxy alone, or to some ports: SOCKS5 by microsocks(1), HTTP's CONNECT by tinyproxy(8).
+pub(crate) fn proxies(stage: &Stage<'_>) {
+    let display = Xvfb::start().unwrap();
+    let (socks, http) = (Proxy::socks(stage, 1080), Proxy::http(stage, 3128));
+    for proxy in [&socks, &http] {
+        page_through(stage, &display, &["--proxy", &proxy.url("secret")], |end| end == proxy.end);
+    }
+    let mut command = stage.run_command(&display, "bridge", "about:blank");
+    command.args(["--proxy", &socks.url("wrong")]);
+    let mut running = stage.start(command, "bridge");
+    running.wait_until_said("the proxy on the way out makes no connection", soon(120)).unwrap();
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+    // Every relay listens on the same port.
+    let ports = config::RELAY_PORTS.map(|port| port.to_string()).join(",");
+    page_through(stage, &display, &["--reachable-ports", &ports], |end| config::RELAY_PORTS.contains(&end.1));
+    let capture = Capture::start(&stage.ground.net.client()).unwrap();
+    let mut command = stage.run_command(&display, "bridge", "about:blank");
+    command.args(["--reachable-ports", "443"]);
+    let mut running = stage.start(command, "bridge");
+    running.wait_until_said("torbox: not connected yet, at ", soon(120)).unwrap();
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+    let flows = capture.end().unwrap();
+    assert!(!flows.iter().any(|flow| matches!(flow, Flow::Tcp { to, .. } if config::RELAY_PORTS.contains(&to.1))), "{flows:#?}");
+}
+
+/// A proxy in the network, for who has its password; dropping it ends it.
+struct Proxy {
+    child: Child,
+    scheme: &'static str,
+    end: (Ipv4Addr, u16),
+    _configuration: NamedTempFile,
+}
+
+impl Proxy {
+    fn socks(stage: &Stage<'_>, port: u16) -> Self {
+        let mut command = stage.ground.net.network().command("microsocks");
+        command.args(["-i", &config::NET_END.to_string(), "-p", &port.to_string(), "-u", "user", "-P", "secret"]);
+        Self::start(command, "socks5", port, NamedTempFile::new().unwrap())
+    }
+
+    fn http(stage: &Stage<'_>, port: u16) -> Self {
+        let configuration = NamedTempFile::new().unwrap();
+        let ports: String = config::RELAY_PORTS.iter().map(|port| format!("ConnectPort {port}\n")).collect();
+        let text = format!("Port {port}\nListen {}\nTimeout 600\nMaxClients 50\nBasicAuth user secret\n{ports}", config::NET_END);
+        std::fs::write(configuration.path(), text).unwrap();
+        let mut command = stage.ground.net.network().command("tinyproxy");
+        command.arg("-d").arg("-c").arg(configuration.path());
+        Self::start(command, "http", port, configuration)
+    }
+
+    fn start(mut command: Command, scheme: &'static str, port: u16, configuration: NamedTempFile) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, scheme, end: (config::NET_END, port), _configuration: configuration }
+    }
+
+    fn url(&self, password: &str) -> String {
+        format!("{}://user:{password}@{}:{}", self.scheme, self.end.0, self.end.1)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
 }
 
 /// Has the one bridge `line` while `act` runs.
