@@ -34,7 +34,7 @@ impl Ordinary {
         fs::write(profile.join("user.js"), SETTINGS).unwrap();
         let mut command = place.command("firefox-esr");
         command.args(["--no-remote", "--kiosk", "--profile"]).arg(&profile).arg(url);
-        command.env("DISPLAY", display.display()).env("XAUTHORITY", display.auth_file()).env("HOME", home).env_remove("WAYLAND_DISPLAY");
+        command.env("DISPLAY", display.display()).env("XAUTHORITY", display.auth_file()).env("HOME", home).env("TMPDIR", home).env_remove("WAYLAND_DISPLAY");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
