@@ -76,7 +76,7 @@ test: build cargo-fuzz $(KERNEL) $(TRIXIE) $(DEBIAN) $(COMPOSE)
 	@$(SUDO) env "PATH=$$PATH:$$HOME/.cargo/bin" "HOME=$$HOME" TORBOX_MUST_WORK=1 tests/run
 
 bench: PACKAGES += systemd
-bench: build
+bench: build $(TRIXIE)
 	@$(SUDO) $(TARGET)/release/torbox-bench
 	@$(SUDO) $(TARGET)/release/torbox-bench-images
 	@$(CARGO) bench --locked -p torbox-gate --bench relay

@@ -112,7 +112,7 @@ fn settings_are_checked_and_the_stronger_wins() {
     of_variable.env("TORBOX_MIRROR", "http://127.0.0.1:5/debian");
     Refusal { code: 5, names: &["http://127.0.0.1:5/debian/"], hint: "--mirror" }.of("a variable", &torbox, of_variable);
     set("mirror = [\"ftp://mirror.example/debian\"]\n");
-    refuses(2, &["config.toml", "ftp://mirror.example/debian"], "URL", &["build"]);
+    refuses(2, &["config.toml", "ftp://mirror.example/debian"], "begins with http:// or https://", &["build"]);
     set("displya = \"auto\"\n");
     refuses(2, &["config.toml", "displya"], "did you mean display?", &["config", "check"]);
     refuses(2, &["displya"], "did you mean display?", &["run"]);

@@ -9,6 +9,7 @@ use crate::error::CliError;
 use clap::error::ContextKind;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::Path;
@@ -236,7 +237,14 @@ impl Setting {
         let command = Command::new("setting").no_binary_name(true).arg(arg);
         match command.try_get_matches_from(words) {
             Ok(_) => Ok((self.name.to_owned(), Set { values, from: place })),
-            Err(error) => Err(self.wrong(place, &error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default())),
+            Err(error) => {
+                let wrong = self.wrong(place, &error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default());
+                // What its parser says is better than its name.
+                Err(match (wrong, error.source()) {
+                    (CliError::WrongSetting { place, name, value, .. }, Some(reason)) => CliError::WrongSetting { place, name, value, hint: reason.to_string() },
+                    (wrong, _) => wrong,
+                })
+            }
         }
     }
 
@@ -246,7 +254,7 @@ impl Setting {
             values if values.is_empty() => self.value_name(),
             values => values.join(", "),
         };
-        CliError::WrongSetting { place, name: self.name, value: value.to_owned(), expected }
+        CliError::WrongSetting { place, name: self.name, value: value.to_owned(), hint: format!("it can be: {expected}") }
     }
 }
 
@@ -284,6 +292,9 @@ mod tests {
             assert!(matches!(said(wrong), CliError::WrongSetting { .. }), "{wrong}");
         }
         assert!(matches!(said("display = "), CliError::SettingsFile { .. }));
+        let hint = |text: &str| if let CliError::WrongSetting { hint, .. } = said(text) { hint } else { String::new() };
+        assert!(hint("display = \"windows\"").starts_with("it can be: auto, wayland, "));
+        assert!(hint("proxy = \"socks5://proxy.example:1\"").contains("ADDRESS:PORT is missing"));
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub(crate) enum CliError {
     #[error("{place} has an unknown setting: {name}")]
     UnknownSetting { place: String, name: String, nearest: Option<&'static str> },
     #[error("in {place} {name} is {value}, which it cannot be")]
-    WrongSetting { place: String, name: &'static str, value: String, expected: String },
+    WrongSetting { place: String, name: &'static str, value: String, hint: String },
     #[error("{} is no file of settings", path.display())]
     SettingsFile { path: PathBuf, source: Box<toml::de::Error> },
     #[error("the editor {0:?} failed")]
@@ -169,7 +169,7 @@ impl CliError {
         let hint = match self {
             Self::UnknownSetting { nearest: Some(nearest), .. } => return Some(format!("did you mean {nearest}? torbox config show lists all settings")),
             Self::UnknownSetting { .. } => "torbox config show lists all settings",
-            Self::WrongSetting { expected, .. } => return Some(format!("it can be: {expected}")),
+            Self::WrongSetting { hint, .. } => return Some(hint.clone()),
             Self::SettingsFile { .. } => "torbox config edit opens it",
             Self::Bridge(BridgeError::Transport(_)) => "ask the Tor Project for a bridge with obfs4, or for one without a transport",
             Self::Bridge(_) => "the Tor Project gives such lines to those who ask it for bridges: with obfs4, or without a transport",

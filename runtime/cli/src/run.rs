@@ -24,7 +24,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use torbox_backend::engine::{self as engines, EngineError, Machine};
 use torbox_backend::native::{self, Groups, Launch, LaunchError, Launched, STILL, Supplies};
 use torbox_backend::protocol::{Event, Request as Question};
@@ -265,6 +265,8 @@ struct Shown {
     progress: Progress,
     /// How often was waited in vain for the runtime that makes the box; none once it is made. An engine's has bounds of its own.
     silence: Option<u32>,
+    /// When tor last came nearer to its network, or began to.
+    advanced: Option<Instant>,
     /// Whether the box's own namespaces exist: what fails before that is the machine's refusal.
     enclosed: bool,
     /// The last lines of tor, for when it fails.
@@ -280,6 +282,8 @@ struct Shown {
 }
 
 const TOR_LINES: usize = 20;
+/// How long a tor that comes no nearer to its network may say nothing.
+const QUIET: Duration = Duration::from_secs(60);
 /// In how many parts is waited: where torbox stood still itself, as on a machine that sleeps, that was one of them.
 const WAITS: u32 = 10;
 
@@ -297,7 +301,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
     let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, bridges, until, verbose, progress: Progress::new(), silence: native.then_some(0), enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
+    let mut shown = Shown { state, native, bridges, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -306,13 +310,17 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
                 return ended;
             }
         }
-        let woken = wait(&launched, claim, &signals, shown.silence.map(|_| STILL / WAITS)).map_err(|errno| CliError::System("watch the box", errno.into()))?;
+        let patience = shown.silence.map(|_| STILL / WAITS).or_else(|| shown.quiet());
+        let woken = wait(&launched, claim, &signals, patience).map_err(|errno| CliError::System("watch the box", errno.into()))?;
         if !(woken.event || woken.control || woken.signal) {
             shown.silence = shown.silence.map(|waits| waits + 1);
             if shown.silence.is_some_and(|waits| waits >= WAITS) {
                 launched.kill();
                 return Err(LaunchError::Still.into());
             }
+        }
+        if shown.quiet() == Some(Duration::ZERO) {
+            shown.trouble(stall::silent(shown.bridges));
         }
         if woken.control && shown.serve(claim, &mut launched)? || woken.signal && signal(&signals) {
             if asked { launched.kill() } else { launched.stop() }
@@ -418,6 +426,7 @@ impl Shown {
             Event::Proved { role, proof } => self.proved(role, proof),
             Event::Running { pid } => {
                 self.state.browser_process = self.native.then_some(pid);
+                self.advanced = Some(Instant::now());
                 self.progress.begin("connecting to the Tor network");
             }
             Event::Bootstrap { percent, summary } => self.bootstrap(percent, &summary),
@@ -475,6 +484,10 @@ impl Shown {
     }
 
     fn bootstrap(&mut self, percent: u8, summary: &str) {
+        if self.state.bootstrap != percent {
+            self.advanced = self.advanced.map(|_| Instant::now());
+            self.state.trouble.take_if(|what| what == stall::SILENT);
+        }
         self.state.bootstrap = percent;
         if percent == 100 {
             self.state.trouble = None;
@@ -486,9 +499,19 @@ impl Shown {
         }
     }
 
-    /// Says what is wrong once, as long as nothing else is.
+    /// How long tor may still say nothing before that is said, while it connects and nothing is known to be wrong.
+    fn quiet(&self) -> Option<Duration> {
+        let waits = self.until == Until::Ended && self.state.bootstrap < 100 && self.state.trouble.is_none();
+        self.advanced.filter(|_| waits).map(|advanced| QUIET.saturating_sub(advanced.elapsed()))
+    }
+
     fn explain(&mut self, line: &str) {
-        let Some(Trouble { what, hint }) = stall::explain(line, self.bridges).filter(|_| self.state.bootstrap < 100) else { return };
+        let trouble = stall::explain(line, self.bridges).filter(|_| self.state.bootstrap < 100);
+        trouble.into_iter().for_each(|trouble| self.trouble(trouble));
+    }
+
+    /// Says what is wrong once, as long as nothing else is.
+    fn trouble(&mut self, Trouble { what, hint }: Trouble) {
         if self.state.trouble.as_ref() != Some(&what) {
             self.progress.note(&format!("torbox: not connected yet, at {}%: {what}\n  hint: {hint}", self.state.bootstrap));
             self.state.trouble = Some(what);

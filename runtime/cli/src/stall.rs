@@ -24,6 +24,8 @@ const MEANINGS: [(&str, &str, &str, &str, &str); 7] = [
 const NETWORK: &str = "this network may block Tor: torbox bridge add takes a bridge, and --proxy a proxy";
 const OFFLINE: &str = "is the machine online? a captive network wants its page opened in another browser first";
 const BRIDGE: &str = "torbox bridge list shows the bridges, to be compared with what you were given; another may work";
+/// Until something comes.
+pub(crate) const SILENT: &str = "nothing has come from the network for a minute";
 const NO_CONNECTION: &str = "the proxy on the way out makes no connection";
 const PROXY: &str = "is it the one that --proxy names, and does it let you reach relays?";
 const PROGRAM: &str = "torbox run --verbose shows what tor says of it; torbox verify checks the image that has it";
@@ -54,6 +56,16 @@ pub(crate) fn explain(line: &str, bridges: Bridges) -> Option<Trouble> {
         Bridges::Proxy => trouble(NO_CONNECTION, PROXY),
         Bridges::Plain | Bridges::Transports => trouble(bridged, bridged_hint),
     }
+}
+
+/// What is to be said of a tor that says nothing.
+pub(crate) fn silent(bridges: Bridges) -> Trouble {
+    let hint = match bridges {
+        Bridges::None => NETWORK,
+        Bridges::Proxy => PROXY,
+        Bridges::Plain | Bridges::Transports => BRIDGE,
+    };
+    Trouble { what: SILENT.to_owned(), hint }
 }
 
 /// Whether tor goes through bridges.

@@ -18,6 +18,8 @@ use torbox_tests::require;
 use torbox_tests::testnet::Namespace;
 use torbox_tests::user::TestUser;
 
+#[path = "torbox-bench/displays.rs"]
+mod displays;
 #[path = "torbox-bench/engines.rs"]
 mod engines;
 
@@ -71,9 +73,18 @@ fn bench() -> Result<()> {
     let place = Namespace::named("tbx-bench");
     place.remove()?;
     place.create()?;
-    // With the word `engines` that part alone.
-    let all = std::env::args().nth(1).as_deref() != Some("engines");
-    let result = if all { measure(installed, &user, &place) } else { Ok(()) }.and_then(|()| engines::measure(&kept, &user, &place));
+    // With the word `boxes`, `displays` or `engines` that part alone.
+    let part = std::env::args().nth(1);
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    let result = (|| {
+        if wanted("boxes") {
+            measure(installed, &user, &place)?;
+        }
+        if wanted("displays") {
+            displays::measure(&user, &place)?;
+        }
+        if wanted("engines") { engines::measure(&kept, &user, &place) } else { Ok(()) }
+    })();
     place.remove()?;
     result
 }
