@@ -342,7 +342,7 @@ pub(crate) struct Box {
     /// Let tor out through this proxy alone: socks5://[USER:PASSWORD@]ADDRESS:PORT; http:// and socks4:// likewise.
     ///
     /// ADDRESS is an IP address: a name would be looked up outside of Tor. Others on this machine can read a password on the
-    /// command line; in the file of settings they cannot.
+    /// command line, and not in a file of settings that `torbox config edit` made.
     #[arg(long, value_name = "URL")]
     pub(crate) proxy: Option<Proxy>,
     /// Let tor connect to these ports alone, where a firewall lets nothing else out: 80,443.

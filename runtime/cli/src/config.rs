@@ -11,7 +11,10 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process;
 use toml::{Table, Value};
@@ -84,7 +87,9 @@ fn edit(dirs: &Dirs) -> Result<(), CliError> {
     let failed = |source| CliError::Path { path: path.clone(), source };
     if !path.try_exists().map_err(failed)? {
         dirs::make(path.parent().unwrap_or(&path).to_owned())?;
-        std::fs::write(&path, example()).map_err(failed)?;
+        // The caller's alone: it may come to hold the password of a proxy.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(example().as_bytes())).map_err(failed)?;
     }
     let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty()));
     let editor = editor.unwrap_or_else(|| "editor".to_owned());
@@ -238,23 +243,24 @@ impl Setting {
         match command.try_get_matches_from(words) {
             Ok(_) => Ok((self.name.to_owned(), Set { values, from: place })),
             Err(error) => {
-                let wrong = self.wrong(place, &error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default());
-                // What its parser says is better than its name.
-                Err(match (wrong, error.source()) {
-                    (CliError::WrongSetting { place, name, value, .. }, Some(reason)) => CliError::WrongSetting { place, name, value, hint: reason.to_string() },
-                    (wrong, _) => wrong,
-                })
+                let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
+                let hint = error.source().map_or_else(|| self.expected(), ToString::to_string);
+                Err(CliError::WrongSetting { place, name: self.name, value, hint })
             }
         }
     }
 
     fn wrong(&self, place: String, value: &str) -> CliError {
+        CliError::WrongSetting { place, name: self.name, value: value.to_owned(), hint: self.expected() }
+    }
+
+    fn expected(&self) -> String {
         let expected = match self.values() {
             _ if self.is_switch() => "true or false".to_owned(),
             values if values.is_empty() => self.value_name(),
             values => values.join(", "),
         };
-        CliError::WrongSetting { place, name: self.name, value: value.to_owned(), hint: format!("it can be: {expected}") }
+        format!("it can be: {expected}")
     }
 }
 

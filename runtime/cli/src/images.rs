@@ -163,9 +163,9 @@ const fn channel(choice: ChannelChoice) -> Channel {
 fn tor_recipe(dirs: &Dirs, choice: TorChoice) -> Result<RecipeName, CliError> {
     match (choice, bridge::in_use(dirs)?) {
         (TorChoice::Debian, Bridges::Transports) => Ok(RecipeName::TorTransports),
-        (TorChoice::Debian, Bridges::None | Bridges::Proxy | Bridges::Plain) => Ok(RecipeName::Tor),
+        (TorChoice::Debian, Bridges::None | Bridges::Plain) => Ok(RecipeName::Tor),
         (TorChoice::TorProject, Bridges::Transports) => Err(CliError::TransportsOfBundle),
-        (TorChoice::TorProject, Bridges::None | Bridges::Proxy | Bridges::Plain) => Ok(RecipeName::TorBundle),
+        (TorChoice::TorProject, Bridges::None | Bridges::Plain) => Ok(RecipeName::TorBundle),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::images::{self, Provided, Roots};
 use crate::profile;
 use crate::progress::Progress;
 use crate::proxy;
-use crate::stall::{self, Bridges, Trouble};
+use crate::stall::{self, Trouble, Way};
 use crate::status;
 use crate::terminal::say;
 use nix::errno::Errno;
@@ -37,7 +37,7 @@ pub(crate) struct Request {
     pub(crate) launch: PreparedLaunch,
     state: State,
     mode: Mode,
-    bridges: Bridges,
+    way: Way,
     until: Until,
     /// Kept from being pruned as long as the box runs.
     roots: Option<Roots>,
@@ -154,10 +154,7 @@ pub(crate) fn connect(dirs: &Dirs, args: &args::Box, patience: Patience) -> Resu
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, opened: Opened) -> Result<Request, CliError> {
     let chosen = engine::choose(&args.engine)?;
     let torrc = torrc(dirs, args)?;
-    let bridges = match bridge::in_use(dirs)? {
-        Bridges::None if args.proxy.is_some() => Bridges::Proxy,
-        bridges => bridges,
-    };
+    let way = Way { bridges: bridge::in_use(dirs)?, proxied: args.proxy.is_some() };
     profile::check(dirs, args.profile.as_ref())?;
     let mut progress = Progress::new();
     let provided = images::provide(dirs, args.browser, &args.sources, &mut progress)?;
@@ -183,7 +180,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, opened: O
         Some(chosen) => (PreparedLaunch::Engine(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?), None),
     };
     progress.end();
-    Ok(Request { launch, state, mode, bridges, until: Until::Ended, roots, lease })
+    Ok(Request { launch, state, mode, way, until: Until::Ended, roots, lease })
 }
 
 /// What an [`Intent`] is made of.
@@ -258,7 +255,7 @@ fn described(image: &Image) -> torbox_plan::Image {
 /// What is shown of a running box.
 struct Shown {
     state: State,
-    bridges: Bridges,
+    way: Way,
     until: Until,
     native: bool,
     verbose: bool,
@@ -295,13 +292,13 @@ fn answer(mut caller: UnixStream, error: Option<&str>) {
 /// Launches and watches until the box has ended. The code is that of what ran in the browser's container, if that ended
 /// by itself; its lines go to `output`.
 pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(&str)) -> Result<Option<u8>, CliError> {
-    let Request { launch, state, mode, bridges, until, roots: _roots, lease: _lease } = request;
+    let Request { launch, state, mode, way, until, roots: _roots, lease: _lease } = request;
     warn(&state, mode);
     // Blocked before the runtime is started, so that Ctrl-C is never lost; the runtime resets its own mask.
     let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, bridges, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
+    let mut shown = Shown { state, native, way, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -320,7 +317,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
             }
         }
         if shown.quiet() == Some(Duration::ZERO) {
-            shown.trouble(stall::silent(shown.bridges));
+            shown.trouble(stall::silent(shown.way));
         }
         if woken.control && shown.serve(claim, &mut launched)? || woken.signal && signal(&signals) {
             if asked { launched.kill() } else { launched.stop() }
@@ -506,7 +503,7 @@ impl Shown {
     }
 
     fn explain(&mut self, line: &str) {
-        let trouble = stall::explain(line, self.bridges).filter(|_| self.state.bootstrap < 100);
+        let trouble = stall::explain(line, self.way).filter(|_| self.state.bootstrap < 100);
         trouble.into_iter().for_each(|trouble| self.trouble(trouble));
     }
 

@@ -32,16 +32,16 @@ const PROGRAM: &str = "torbox run --verbose shows what tor says of it; torbox ve
 const CLOCK: &str = "set the clock: timedatectl set-ntp true; tor needs it right to the hour";
 
 /// What `line` of tor's means, if it tells of trouble.
-pub(crate) fn explain(line: &str, bridges: Bridges) -> Option<Trouble> {
+pub(crate) fn explain(line: &str, way: Way) -> Option<Trouble> {
     let trouble = |what: &str, hint| Some(Trouble { what: what.to_owned(), hint });
     if let Some((_, rest)) = line.split_once("Our clock is ").or_else(|| line.split_once("our clock is ")) {
         let wrong = [" the time", ", or that"].iter().fold(rest, |rest, end| rest.split(end).next().unwrap_or_default());
         return trouble(&format!("the clock of this machine is {wrong}"), CLOCK);
     }
     if line.contains("Proxy Client: unable to connect") {
-        return match bridges {
+        return match way.bridges {
             Bridges::Transports => trouble("the transport gets no connection to the bridge, which is gone, or other than its line says", BRIDGE),
-            Bridges::None | Bridges::Proxy | Bridges::Plain => trouble(NO_CONNECTION, PROXY),
+            Bridges::None | Bridges::Plain => trouble(NO_CONNECTION, PROXY),
         };
     }
     if ["Could not launch managed proxy", "Managed proxy at", "We were unable to find a transport"].iter().any(|words| line.contains(words)) {
@@ -51,21 +51,30 @@ pub(crate) fn explain(line: &str, bridges: Bridges) -> Option<Trouble> {
         return None;
     }
     let (_, alone, hint, bridged, bridged_hint) = MEANINGS.iter().find(|(words, ..)| line.contains(words))?;
-    match bridges {
+    match way.bridges {
+        // It is the proxy that tor connects to, whatever lies behind it.
+        Bridges::None | Bridges::Plain if way.proxied && line.contains("Problem bootstrapping") => trouble(NO_CONNECTION, PROXY),
         Bridges::None => trouble(alone, hint),
-        Bridges::Proxy => trouble(NO_CONNECTION, PROXY),
         Bridges::Plain | Bridges::Transports => trouble(bridged, bridged_hint),
     }
 }
 
 /// What is to be said of a tor that says nothing.
-pub(crate) fn silent(bridges: Bridges) -> Trouble {
-    let hint = match bridges {
+pub(crate) fn silent(way: Way) -> Trouble {
+    let hint = match way.bridges {
+        Bridges::None if way.proxied => PROXY,
         Bridges::None => NETWORK,
-        Bridges::Proxy => PROXY,
         Bridges::Plain | Bridges::Transports => BRIDGE,
     };
     Trouble { what: SILENT.to_owned(), hint }
+}
+
+/// How tor leaves this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) bridges: Bridges,
+    /// Through a proxy that torbox knows of.
+    pub(crate) proxied: bool,
 }
 
 /// Whether tor goes through bridges.
@@ -73,8 +82,6 @@ pub(crate) fn silent(bridges: Bridges) -> Trouble {
 pub(crate) enum Bridges {
     /// It connects to public relays.
     None,
-    /// To a proxy alone, and by it to public relays.
-    Proxy,
     /// It connects to bridges alone, and speaks its own protocol.
     Plain,
     /// To bridges alone, and some need a pluggable transport.
@@ -94,7 +101,6 @@ mod tests {
         for (line, bridges, what) in [
             (stuck("Connection refused; CONNECTREFUSED"), Bridges::None, "relays refuse the connection"),
             (stuck("Connection refused; CONNECTREFUSED"), Bridges::Plain, "the bridge refuses the connection"),
-            (stuck("Connection refused; CONNECTREFUSED"), Bridges::Proxy, "the proxy on the way out makes no connection"),
             (stuck("Network is unreachable; NOROUTE"), Bridges::Plain, "this machine has no way to the bridge"),
             ("[warn] Tried connecting to router at X, but RSA + ed25519 identity keys were not as expected: wanted A but got B".to_owned(), Bridges::Plain, "another relay answers than the bridge's line says"),
             (PROXY_FAILS.to_owned(), Bridges::Transports, "the transport gets no connection to the bridge, which is gone, or other than its line says"),
@@ -107,10 +113,13 @@ mod tests {
             ),
             ("[warn] It seems that our clock is behind by 5 hours, 0 minutes, or that theirs is ahead.".to_owned(), Bridges::None, "the clock of this machine is behind by 5 hours, 0 minutes"),
         ] {
-            let trouble = explain(&line, bridges).unwrap();
+            let trouble = explain(&line, Way { bridges, proxied: false }).unwrap();
             assert_eq!(trouble.what, what, "{line}");
             assert!(!trouble.what.contains("192.0.2"));
         }
-        assert_eq!(explain("[notice] Bootstrapped 10% (conn_done): Connected to a relay", Bridges::None), None);
+        assert_eq!(explain("[notice] Bootstrapped 10% (conn_done): Connected to a relay", Way { bridges: Bridges::None, proxied: false }), None);
+        for (bridges, what) in [(Bridges::None, NO_CONNECTION), (Bridges::Plain, NO_CONNECTION), (Bridges::Transports, "the bridge refuses the connection")] {
+            assert_eq!(explain(&stuck("Connection refused; CONNECTREFUSED"), Way { bridges, proxied: true }).unwrap().what, what);
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::wire::{self, HEADER, Header, Malformed, Value};
 use super::{keymap, tables};
 use crate::judge::{Passed, Stream};
 use crate::policy::wayland::{BATCHES, CHOICES, CONSTANTS, GLOBALS};
-use crate::policy::{Fixed, HELD_BYTES, PENDING_DESCRIPTORS, Way};
+use crate::policy::{Batch, Fixed, HELD_BYTES, PENDING_DESCRIPTORS, Way};
 use rustix::fd::OwnedFd;
 use std::collections::{BTreeMap, VecDeque};
 use wayland_client::backend::protocol::{ArgumentType, Interface, MessageDesc};
@@ -138,21 +138,25 @@ impl Filter {
             self.let_go(passed);
         }
         self.follow(way, &message)?;
-        let object = &message.object;
-        let batch = BATCHES.iter().find(|batch| way == Way::Event && batch.interface == object.interface.name && batch.since <= object.version);
-        match batch {
-            Some(batch) if batch.end != message.kind.name => {
-                let place = self.batches.entry(number).or_default().entry(header.opcode).or_default();
-                place.clear();
-                return Ok(wire::write(number, header.opcode, message.values, place, &mut passed.descriptors)?);
-            }
-            Some(_) => {
-                let Some(events) = self.batches.remove(&number) else { return Ok(()) };
-                events.into_values().for_each(|event| passed.bytes.extend(event));
-            }
-            None => {}
+        let of_it = |batch: &&Batch| way == Way::Event && batch.interface == message.object.interface.name && batch.since <= message.object.version;
+        let Some(batch) = BATCHES.iter().find(of_it) else {
+            return Ok(wire::write(number, header.opcode, message.values, &mut passed.bytes, &mut passed.descriptors)?);
+        };
+        let mut event = Vec::new();
+        wire::write(number, header.opcode, message.values, &mut event, &mut passed.descriptors)?;
+        if batch.end == message.kind.name {
+            self.end_batch(number, &event, passed);
+        } else {
+            self.batches.entry(number).or_default().insert(header.opcode, event);
         }
-        Ok(wire::write(number, header.opcode, message.values, &mut passed.bytes, &mut passed.descriptors)?)
+        Ok(())
+    }
+
+    /// What was kept of the object goes on, with the `end` that alone says nothing.
+    fn end_batch(&mut self, number: u32, end: &[u8], passed: &mut Passed) {
+        if let Some(events) = self.batches.remove(&number) {
+            events.values().map(Vec::as_slice).chain([end]).for_each(|event| passed.bytes.extend(event));
+        }
     }
 
     /// The offers that were held; a registry that has none yet waits for its own.
@@ -412,6 +416,8 @@ mod tests {
         let number = 5 + 2 * GLOBALS.len() as u32;
         assert_eq!(one.event(&later), message(2, 0, vec![Value::Word(number), text("wl_output"), Value::Word(3)]), "at once, and with a number of its own");
         one.request(&message(1, 1, vec![Value::Word(50)])).unwrap();
+        one.request(&message(1, 0, vec![Value::Word(51)])).unwrap();
+        assert_eq!(one.event(&message(51, 0, vec![Value::Word(0)])).len(), 12, "what comes before is not held");
         let again = |object| message(object, 0, vec![Value::Word(40), text("wl_output"), Value::Word(3)]);
         assert_eq!(one.event(&again(50)), [0_u8; 0], "a second registry's are held likewise");
         let other = message(2, 0, vec![Value::Word(41), text("wl_output"), Value::Word(3)]);
