@@ -30,6 +30,13 @@ use crate::process;
 /// Size of every test display, in pixels.
 pub const SIZE: (u16, u16) = (1280, 800);
 
+/// Firefox's `user.js` without what a new profile would ask and fetch first.
+pub const FIREFOX_SETTINGS: &str = r#"user_pref("browser.aboutwelcome.enabled", false);
+user_pref("browser.shell.checkDefaultBrowser", false);
+user_pref("datareporting.policy.dataSubmissionEnabled", false);
+user_pref("termsofuse.bypassNotification", true);
+"#;
+
 /// The text on a picture, as tesseract(1) reads it; lines in reading order. tesseract expects letters as a scanner sees them, so
 /// the picture is enlarged first.
 pub fn read_text(png: &Path) -> Result<String> {

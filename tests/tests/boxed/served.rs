@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use torbox_tests::boxed::{RunningBox, readable};
-use torbox_tests::display::Xvfb;
+use torbox_tests::display::{FIREFOX_SETTINGS, Xvfb};
 use torbox_tests::engine::Kind;
 use torbox_tests::testnet::daemon::stop;
 use torbox_tests::testnet::{Namespace, Via};
@@ -16,13 +16,6 @@ use crate::ground::{Stage, soon};
 use crate::nested::{Hands, shown};
 use crate::page::Awaited;
 
-/// What a new profile would ask and fetch first.
-const SETTINGS: &str = r#"user_pref("browser.aboutwelcome.enabled", false);
-user_pref("browser.shell.checkDefaultBrowser", false);
-user_pref("datareporting.policy.dataSubmissionEnabled", false);
-user_pref("termsofuse.bypassNotification", true);
-"#;
-
 /// The user's ordinary browser.
 struct Ordinary(Child);
 
@@ -31,7 +24,7 @@ impl Ordinary {
     fn start(display: &Xvfb, place: &Namespace, home: &Path, url: &str) -> Self {
         let profile = home.join("profile");
         fs::create_dir_all(&profile).unwrap();
-        fs::write(profile.join("user.js"), SETTINGS).unwrap();
+        fs::write(profile.join("user.js"), FIREFOX_SETTINGS).unwrap();
         let mut command = place.command("firefox-esr");
         command.args(["--no-remote", "--kiosk", "--profile"]).arg(&profile).arg(url);
         command.env("DISPLAY", display.display()).env("XAUTHORITY", display.auth_file()).env("HOME", home).env("TMPDIR", home).env_remove("WAYLAND_DISPLAY");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use torbox_tests::display::{Filtered, Sway, Xvfb};
+use torbox_tests::display::{FIREFOX_SETTINGS, Filtered, Sway, Xvfb};
 use torbox_tests::process::ProcessId;
 use torbox_tests::testnet::daemon::{self, Lifetime};
 use torbox_tests::testnet::{Namespace, Via, WebLog, config, helper};
@@ -23,8 +23,6 @@ const ROUNDS: usize = 3;
 const COUNTED: f64 = 10.0;
 /// A second, in the units of `/proc/PID/stat` (sysconf(3), `_SC_CLK_TCK`).
 const TICKS: f64 = 100.0;
-const SETTINGS: &str = "user_pref(\"browser.aboutwelcome.enabled\", false);\nuser_pref(\"browser.shell.checkDefaultBrowser\", false);\n\
-                        user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\nuser_pref(\"termsofuse.bypassNotification\", true);\n";
 
 /// Frames a second, and the part of one processor that the display took.
 type Sample = (f64, Option<f64>);
@@ -70,7 +68,7 @@ fn all(user: &TestUser, place: &Namespace, work: &Path, log: &WebLog) -> Result<
             let mut command = place.command("firefox-esr");
             let profile = work.join(format!("{round}-{number}"));
             fs::create_dir_all(&profile)?;
-            fs::write(profile.join("user.js"), SETTINGS)?;
+            fs::write(profile.join("user.js"), FIREFOX_SETTINGS)?;
             command.args(["--no-remote", "--kiosk", "--profile"]).arg(&profile).arg(format!("http://{}/scroll", config::WEB));
             command.env("HOME", &profile).env("TMPDIR", &profile).env("XDG_RUNTIME_DIR", &profile).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
             match &display {
