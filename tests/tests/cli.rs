@@ -184,6 +184,13 @@ fn things_that_are_not_there() {
     refuses(1, &["cannot use /nonexistent/torrc", "No such file"], "", &["probe", "--name", "cli", "--torrc", "/nonexistent/torrc"]);
     refuses(5, &["cannot fetch http://127.0.0.1:9/debian/"], "--mirror", &["build", "--mirror", NO_MIRROR]);
     refuses(2, &["ftp://mirror.example/debian", "http://"], "", &["build", "--mirror", "ftp://mirror.example/debian"]);
+    // A runtime whose launcher was killed has its name's lock, and nobody answers for the box.
+    let boxes = torbox.dir().join("run/boxes");
+    fs::create_dir_all(&boxes).unwrap();
+    let lock = fs::File::create(boxes.join("cli.lock")).unwrap();
+    lock.lock().unwrap();
+    refuses(3, &["box cli was killed, and a process of it has not ended yet"], "try again", &["probe", "--name", "cli"]);
+    drop(lock);
     let own = base.path().join("there");
     fs::write(&own, "").unwrap();
     let own = own.to_str().unwrap();

@@ -9,6 +9,7 @@ use crate::error::CliError;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,8 +22,10 @@ const MAX_LINE: u64 = 1 << 14;
 /// How long an audit may be silent, and how much it may say.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(60);
 const MAX_AUDIT: u64 = 1 << 20;
-/// How long the processes of a runtime that was killed may take to be gone.
-const ENDING: Duration = Duration::from_secs(2);
+/// How long the processes of a runtime that was killed may take to end in order.
+const ENDING: Duration = Duration::from_secs(5);
+/// How long what it ran may then take to leave its control groups.
+const GONE: Duration = Duration::from_secs(2);
 /// How long sweeping one box may take.
 const SWEEP: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -55,7 +58,7 @@ pub(crate) struct State {
 
 /// The claim on a box's name: as long as it is held, no other process runs that box.
 pub(crate) struct Claim {
-    _lock: File,
+    lock: File,
     listener: UnixListener,
     left: Left,
 }
@@ -117,7 +120,18 @@ pub(crate) fn names(dirs: &Dirs) -> Result<Vec<BoxName>, CliError> {
 
 /// The claim on a name without a box.
 pub(crate) fn hold(dirs: &Dirs, name: &BoxName) -> Result<File, CliError> {
-    lock(dirs, name, SWEEP)
+    lock_in(dirs, name)
+}
+
+/// Another call may hold the lock for a moment, to sweep; and a runtime whose launcher was killed, until it has ended.
+fn lock_in(dirs: &Dirs, name: &BoxName) -> Result<File, CliError> {
+    match lock(dirs, name, SWEEP) {
+        Err(CliError::Running(_)) if connect(dirs, name)?.is_none() => lock(dirs, name, ENDING).map_err(|error| match error {
+            CliError::Running(name) => CliError::Ending(name),
+            other => other,
+        }),
+        other => other,
+    }
 }
 
 fn lock(dirs: &Dirs, name: &BoxName, patience: Duration) -> Result<File, CliError> {
@@ -138,15 +152,14 @@ fn lock(dirs: &Dirs, name: &BoxName, patience: Duration) -> Result<File, CliErro
 impl Claim {
     /// Claims `name`, and removes what a killed run of it has left.
     pub(crate) fn take(dirs: &Dirs, name: &BoxName) -> Result<Self, CliError> {
-        // Another call may hold the lock for a moment, to sweep.
-        let lock = lock(dirs, name, SWEEP)?;
+        let lock = lock_in(dirs, name)?;
         let left = Left::of(dirs, name)?;
-        left.remove(ENDING)?;
+        left.remove(GONE)?;
         let failed = |source| CliError::Path { path: left.socket.clone(), source };
         let listener = UnixListener::bind(&left.socket).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         dirs::make(left.scratch.clone())?;
-        Ok(Self { _lock: lock, listener, left })
+        Ok(Self { lock, listener, left })
     }
 
     /// Notes that the box has something in an engine, before anything is made there.
@@ -157,6 +170,11 @@ impl Claim {
     /// Where everything lies that [`Claim::release`] removes, but for control groups.
     pub(crate) fn directory(&self) -> &Path {
         self.left.socket.parent().unwrap_or(&self.left.socket)
+    }
+
+    /// What is locked as long as the box has a process.
+    pub(crate) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// Readable when someone asks.
@@ -172,7 +190,7 @@ impl Claim {
 
     /// Gives the name up and removes what belongs to it.
     pub(crate) fn release(self) -> Result<(), CliError> {
-        self.left.remove(ENDING)
+        self.left.remove(GONE)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Exit {
 pub(crate) enum CliError {
     #[error("box {0} is already running")]
     Running(BoxName),
+    #[error("box {0} was killed, and a process of it has not ended yet")]
+    Ending(BoxName),
     #[error("box {0} is not running")]
     NotRunning(BoxName),
     #[error("there is no display: neither WAYLAND_DISPLAY nor DISPLAY is set")]
@@ -152,7 +154,7 @@ pub(crate) enum CliError {
 impl CliError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Running(_) | Self::NotRunning(_) | Self::NoAnswer | Self::NotOpened(_) => Exit::Box,
+            Self::Running(_) | Self::Ending(_) | Self::NotRunning(_) | Self::NoAnswer | Self::NotOpened(_) => Exit::Box,
             Self::NoDisplay | Self::DisplayName { .. } | Self::DisplaySocket { .. } | Self::NoContext(_) | Self::ComposeContext | Self::ComposeServed => Exit::Display,
             Self::Cookie { .. } | Self::CookieFile(_) | Self::Untrusted { .. } => Exit::Display,
             Self::Image(_) | Self::Program(..) | Self::Architecture | Self::NothingInstalled | Self::NoImage(_) => Exit::Image,
@@ -184,6 +186,7 @@ impl CliError {
             Self::Archive { .. } => "it must come from torbox profile export",
             Self::Editor(_) => "set EDITOR to one that works",
             Self::Running(name) => return Some(format!("torbox stop {name} ends it; --name opens another box beside it")),
+            Self::Ending(_) => "try again in a moment; if it stands still, it must be killed: pgrep -f '__outer|__inner' shows it",
             Self::NotRunning(_) => "torbox status shows which boxes run",
             Self::NoDisplay => "run torbox in a desktop session, or set DISPLAY or WAYLAND_DISPLAY; --display served shows the box as a page instead",
             Self::DisplayName { .. } => "torbox uses displays of this machine through their socket, such as DISPLAY=:0; displays over TCP are not safe",

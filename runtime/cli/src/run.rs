@@ -73,7 +73,7 @@ impl PreparedLaunch {
     fn start(&self, claim: &Claim) -> Result<Launched, CliError> {
         match self {
             Self::Native(launch) => {
-                let launched = Launched::start(launch)?;
+                let launched = Launched::start(launch, claim.lock())?;
                 native::confine_launcher(claim.directory())?;
                 Ok(launched)
             }

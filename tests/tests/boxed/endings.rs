@@ -94,6 +94,7 @@ pub(crate) fn killed(stage: &Stage<'_>) {
     up.running.child.kill().unwrap();
     assert_gone_or_removed(stage, &mut up.running, &up.before, "torbox run killed");
     the_name_is_free_at_once(stage);
+    the_name_is_not_free_before(stage);
 }
 
 /// A box whose parent was killed can be started again without waiting.
@@ -103,6 +104,21 @@ fn the_name_is_free_at_once(stage: &Stage<'_>) {
     let (code, out, said) = crate::ground::outcome(&mut stage.probe_command("killed"));
     assert_eq!(code, Some(0), "{said}");
     assert!(out.starts_with("{\"interfaces\":"), "{out}");
+    up.before.assert_gone(KILLED, "after the next run of the same name");
+}
+
+/// A runtime that has not ended yet keeps the name: both would write what the box keeps, and remove each other's control groups.
+fn the_name_is_not_free_before(stage: &Stage<'_>) {
+    let mut up = Up::new(stage, "killed");
+    // The runtime gives it a second to end.
+    up.running.part(Part::TorInit).unwrap().send(rustix::process::Signal::STOP).unwrap();
+    let inner = up.running.part(Part::Inner).unwrap();
+    up.running.child.kill().unwrap();
+    let mut next = stage.start(stage.probe_command("killed"), "next");
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(inner.status("Name").is_some(), "the runtime has ended already");
+    assert!(!next.said().contains("starting"), "{}", next.said());
+    assert_eq!(next.ended(soon(20)).unwrap(), Some(0), "{}", next.said());
     up.before.assert_gone(KILLED, "after the next run of the same name");
 }
 

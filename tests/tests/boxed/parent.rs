@@ -47,9 +47,20 @@ pub(crate) fn holds_only_what_it_supervises_with(stage: &Stage<'_>) {
     let left = left.display().to_string();
     assert!(descriptors(run).contains(&left), "the positive control: the caller left it open: {:?}", descriptors(run));
     let log = running.log.display().to_string();
-    assert_eq!(descriptors(outer), [&log, "pipe", "pipe"]);
+    // The name's lock, which the last of them frees.
+    let lock = stage.installed.dir().display().to_string();
+    let lock = descriptors(run).into_iter().find(|target| target.starts_with(&lock) && target.ends_with("/parent.lock")).unwrap();
+    let held = |others: &[&'static str]| {
+        let mut all: Vec<_> = [log.clone(), lock.clone()].into_iter().chain(others.iter().map(|&other| other.to_owned())).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(descriptors(outer), held(&["pipe"; 2]));
     // Requests and events, signals, and of each of four containers its lifeline and its output.
-    let of_inner = [&log, "anon_inode"].into_iter().chain(["pipe"; 2 + 4 * 2]).collect::<Vec<_>>();
-    assert_eq!(descriptors(inner), of_inner);
+    assert_eq!(descriptors(inner), held(&[&["anon_inode"][..], &["pipe"; 2 + 4 * 2]].concat()));
+    for part in [Part::Browser, Part::Init, Part::Tor, Part::TorInit, Part::Gate, Part::Display] {
+        let held = descriptors(running.part(part).unwrap());
+        assert!(!held.contains(&lock), "{part:?}: {held:?}");
+    }
     assert_eq!(running.interrupt().unwrap(), Some(0));
 }

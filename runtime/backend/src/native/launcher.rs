@@ -77,13 +77,17 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Starts the runtime for `launch`. Events follow through [`Launched::next_event`].
+    /// Starts the runtime for `launch`. Events follow through [`Launched::next_event`]. Its processes hold `lock` too, a descriptor that is locked
+    /// (flock(2)): the lock is free when the last of them has ended, and nothing that belongs to the box is touched by it any more.
     ///
     /// # Errors
     /// [`LaunchError`]; nothing is left running.
-    pub fn start(launch: &Launch) -> Result<Self, LaunchError> {
+    pub fn start(launch: &Launch, lock: BorrowedFd<'_>) -> Result<Self, LaunchError> {
         let plan = Plan::new(&launch.intent, &launch.host)?;
+        // A duplicate is not closed by execve(2).
+        let held = rustix::io::dup(lock).map_err(|errno| LaunchError::Start(errno.into()))?;
         let mut launched = Self::spawn(OUTER)?;
+        drop(held);
         // Before it is told to enter its namespaces: the group becomes the root of its cgroup namespace.
         let group = launch.supplies.cgroup.as_deref();
         if let Some(group) = group {
