@@ -176,6 +176,8 @@ pub struct RunningBox {
     pub log: PathBuf,
 }
 
+/// How many lines tell of a failure.
+const LAST: usize = 40;
 /// How long a box may take to end in order.
 pub const END: Duration = Duration::from_secs(5);
 
@@ -191,6 +193,14 @@ impl RunningBox {
     #[must_use]
     pub fn said(&self) -> String {
         wait::text_so_far(&self.log)
+    }
+
+    /// The end of it.
+    #[must_use]
+    pub fn said_last(&self) -> String {
+        let said = self.said();
+        let lines: Vec<_> = said.lines().collect();
+        lines.get(lines.len().saturating_sub(LAST)..).unwrap_or_default().join("\n")
     }
 
     /// Waits until it has said `text`.

@@ -5,12 +5,12 @@
 use crate::args::{self, Compare};
 use crate::control::{self, Claim, State};
 use crate::dirs::Dirs;
-use crate::display::{self, Mode};
+use crate::display::Mode;
 use crate::engine::Mark;
 use crate::error::CliError;
 use crate::images;
 use crate::progress::Progress;
-use crate::run::{PreparedLaunch, request, watch};
+use crate::run::{Needs, Place, PreparedLaunch, request, watch};
 use crate::terminal::{say, tell};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -101,10 +101,9 @@ fn in_fresh_box(dirs: &Dirs, of: &args::Box) -> Result<(Vec<Row>, Shown), CliErr
     let mut lines = Vec::new();
     let mut keep = |line: &str| lines.push(line.to_owned());
     let (mut mode, mut in_engine) = (Mode::None, false);
-    let ended = display::open_if_any(of.display, &dirs.display(&of.name)?)
-        .inspect(|opened| mode = opened.mode)
-        .and_then(|opened| request(dirs, of, Program::Audit, opened))
-        .inspect(|request| in_engine = matches!(request.launch, PreparedLaunch::Engine(_)))
+    let ended = Place::of(of, Needs::Nothing, &dirs.display(&of.name)?)
+        .and_then(|place| request(dirs, of, Program::Audit, place))
+        .inspect(|request| (mode, in_engine) = (request.mode, matches!(request.launch, PreparedLaunch::Engine(_))))
         .and_then(|request| watch(&claim, request, of.verbose, &mut keep));
     claim.release()?;
     match ended? {

@@ -85,7 +85,7 @@ fn abilities(about: &About) -> Vec<String> {
     };
     let machine = match about.machine {
         Machine::This => "on this machine",
-        Machine::Another => "in a machine of its own, to which this display's socket cannot be handed: --display none",
+        Machine::Another => "in a machine of its own, to which this display's socket cannot be handed: the box is shown as a page",
     };
     vec![format!("version {}", about.version), users.to_owned(), limits.to_owned(), format!("OCI runtimes {}", about.runtimes.join(", ")), machine.to_owned()]
 }

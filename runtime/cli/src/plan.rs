@@ -2,9 +2,9 @@
 
 use crate::args::{DisplayChoice, PlanArgs, Render};
 use crate::dirs::Dirs;
-use crate::display::{self, Opened};
+use crate::display;
 use crate::error::CliError;
-use crate::run::request;
+use crate::run::{Needs, Place, request};
 use serde::Serialize;
 use torbox_plan::oci::{self, Named};
 use torbox_plan::steps::LAUNCH;
@@ -18,15 +18,15 @@ pub(crate) fn print(dirs: &Dirs, args: &PlanArgs) -> Result<(), CliError> {
     // A box of that name may run: what is made for the display lies elsewhere, and goes again; a killed call may have left it.
     let place = dirs.display(&args.of.name)?.with_extension("planned");
     display::remove(&place)?;
-    let opened = if args.of.display == DisplayChoice::None { Ok(Opened::NONE) } else { display::open(args.of.display, &place) };
-    let rendered = opened.and_then(|opened| render(dirs, args, opened));
+    let needs = if args.of.display == DisplayChoice::None { Needs::Nothing } else { Needs::Display };
+    let rendered = Place::of(&args.of, needs, &place).and_then(|place| render(dirs, args, place));
     display::remove(&place)?;
     rendered
 }
 
-fn render(dirs: &Dirs, args: &PlanArgs, opened: Opened) -> Result<(), CliError> {
-    let program = if opened.display == Display::None { Program::Probe } else { Program::Browser { url: None } };
-    let launch = request(dirs, &args.of, program, opened)?;
+fn render(dirs: &Dirs, args: &PlanArgs, place: Place) -> Result<(), CliError> {
+    let program = if place.opened.display == Display::None { Program::Probe } else { Program::Browser { url: None } };
+    let launch = request(dirs, &args.of, program, place)?;
     let plan = launch.launch.plan()?;
     match args.render {
         Render::Plan => json(&plan),

@@ -1,6 +1,6 @@
 //! `torbox run` and `torbox probe`: makes the request, launches, shows what happens, and ends with the box.
 
-use crate::args::{self, Browser};
+use crate::args::{self, Browser, DisplayChoice};
 use crate::bridge;
 use crate::control::{Claim, DONE, State, Wish};
 use crate::dirs::Dirs;
@@ -36,7 +36,7 @@ use torbox_plan::{Address, BESIDE, BoxName, CgroupAccess, ClientAuth, Display, H
 pub(crate) struct Request {
     pub(crate) launch: PreparedLaunch,
     state: State,
-    mode: Mode,
+    pub(crate) mode: Mode,
     way: Way,
     until: Until,
     /// Kept from being pruned as long as the box runs.
@@ -93,8 +93,8 @@ pub(crate) fn run(dirs: &Dirs, args: &args::Run) -> Result<(), CliError> {
     };
     let program = Program::Browser { url: args.url.clone().map(String::from) };
     // Whatever fails from here on, the claim's files are removed.
-    let ended = display::open(args.of.display, &dirs.display(&args.of.name)?)
-        .and_then(|opened| request(dirs, &args.of, program, opened))
+    let ended = Place::of(&args.of, Needs::Display, &dirs.display(&args.of.name)?)
+        .and_then(|place| request(dirs, &args.of, program, place))
         .and_then(|request| watch(&claim, request, args.of.verbose, &mut |_| {}));
     let released = claim.release();
     // What ended the box is told of first: it may be why something of it is left.
@@ -118,8 +118,8 @@ fn open_in(dirs: &Dirs, name: &BoxName, address: Option<&Address>) -> Result<(),
 pub(crate) fn probe(dirs: &Dirs, args: &args::Box) -> Result<(), CliError> {
     let claim = Claim::take(dirs, &args.name)?;
     let mut print = |line: &str| println!("{line}");
-    let ended = display::open_if_any(args.display, &dirs.display(&args.name)?)
-        .and_then(|opened| request(dirs, args, Program::Probe, opened))
+    let ended = Place::of(args, Needs::Nothing, &dirs.display(&args.name)?)
+        .and_then(|place| request(dirs, args, Program::Probe, place))
         .and_then(|request| watch(&claim, request, args.verbose, &mut print));
     let released = claim.release();
     let ended = ended?;
@@ -143,16 +143,49 @@ pub(crate) enum Patience {
 /// `torbox bridge test`: a box that ends as soon as its tor is connected to the network.
 pub(crate) fn connect(dirs: &Dirs, args: &args::Box, patience: Patience) -> Result<(), CliError> {
     let claim = Claim::take(dirs, &args.name)?;
-    let ended = request(dirs, args, Program::Nothing, Opened::NONE)
+    let ended = engine::choose(&args.engine)
+        .and_then(|chosen| request(dirs, args, Program::Nothing, Place { chosen, opened: Opened::NONE }))
         .and_then(|request| watch(&claim, Request { until: Until::Connected(patience), ..request }, args.verbose, &mut |_| {}));
     let released = claim.release();
     ended?;
     released
 }
 
+/// Whether what runs in a box can do without a display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Display,
+    Nothing,
+}
+
+/// Where a box is made, and how it is shown.
+pub(crate) struct Place {
+    pub(crate) chosen: Option<Chosen>,
+    pub(crate) opened: Opened,
+}
+
+impl Place {
+    /// What `args` ask for; what has to be made for the display is made in `directory`. To another machine no socket can be handed: a page can.
+    pub(crate) fn of(args: &args::Box, needs: Needs, directory: &Path) -> Result<Self, CliError> {
+        let chosen = engine::choose(&args.engine)?;
+        let elsewhere = chosen.as_ref().is_some_and(|chosen| chosen.about.machine == Machine::Another);
+        let choice = match args.display {
+            DisplayChoice::Auto if elsewhere && needs == Needs::Display => DisplayChoice::Served,
+            DisplayChoice::Auto if elsewhere => DisplayChoice::None,
+            DisplayChoice::None | DisplayChoice::Served => args.display,
+            _ if elsewhere => return Err(EngineError::DisplayElsewhere { source: None }.into()),
+            other => other,
+        };
+        let opened = match needs {
+            Needs::Display => display::open(choice, directory),
+            Needs::Nothing => display::open_if_any(choice, directory),
+        };
+        Ok(Self { chosen, opened: opened? })
+    }
+}
+
 /// Everything that a launch of `args` needs; builds images if they are missing.
-pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, opened: Opened) -> Result<Request, CliError> {
-    let chosen = engine::choose(&args.engine)?;
+pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { chosen, opened }: Place) -> Result<Request, CliError> {
     let torrc = torrc(dirs, args)?;
     let way = Way { bridges: bridge::in_use(dirs)?, proxied: args.proxy.is_some() };
     profile::check(dirs, args.profile.as_ref())?;
@@ -224,13 +257,14 @@ fn native_launch(dirs: &Dirs, intent: Intent, roots: &Roots, display: Display, d
 
 fn engine_launch(dirs: &Dirs, intent: Intent, provided: &Provided, (display, display_cookie): (Display, Vec<u8>), chosen: Chosen, progress: &mut Progress) -> Result<engines::Launch, CliError> {
     let Chosen { about, engine } = chosen;
-    if about.machine == Machine::Another && display != Display::None {
-        return Err(EngineError::DisplayElsewhere { source: None }.into());
-    }
+    let (display, viewer) = match display {
+        Display::Served { socket, access: _ } => (Display::Carried, Some(socket)),
+        other => (other, None),
+    };
     let host = Host { identity: Identity::Engine, cgroup: about.cgroup, display, open_files: open_files()? };
     let images = engine::load_images(dirs, &provided.store, &about.contact, &[&provided.tor, &provided.browser], progress)?;
     let claim = engine::claim(dirs, &intent.name)?;
-    Ok(engines::Launch { intent, host, engine, contact: about.contact, images, display_cookie, claim })
+    Ok(engines::Launch { intent, host, engine, contact: about.contact, images, display_cookie, viewer, claim })
 }
 
 fn open_files() -> Result<u64, CliError> {

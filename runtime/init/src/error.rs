@@ -40,7 +40,7 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage => f.write_str("usage: init run [--proof box|uplink] -- PROGRAM [ARG ...] | init hold -- PROGRAM [ARG ...] | init alone [STEP ...] -- PROGRAM [ARG ...] | init healthy listens SOCKET | init healthy tor SOCKET COOKIE | init ask SOCKET WORD | init downloads | init send NAME | init receive NAME LENGTH | init audit [--boxed] | init probe"),
+            Self::Usage => f.write_str("usage: init run [--proof box|uplink] -- PROGRAM [ARG ...] | init hold -- PROGRAM [ARG ...] | init alone [STEP ...] -- PROGRAM [ARG ...] | init healthy listens SOCKET | init healthy tor SOCKET COOKIE | init ask SOCKET WORD | init carry SOCKET | init downloads | init send NAME | init receive NAME LENGTH | init audit [--boxed] | init probe"),
             Self::Start(program, _) => write!(f, "cannot start {program}"),
             Self::System(call, _) => write!(f, "{call} failed"),
             Self::Report(_) => f.write_str("cannot write the report"),
@@ -50,7 +50,7 @@ impl fmt::Display for Error {
             Self::Cage(_) => f.write_str("cannot close the cage"),
             Self::Word(word) => write!(f, "the runtime said {word:?}"),
             Self::Supply(path, _) => write!(f, "cannot write {path}"),
-            Self::Ask(socket, _) => write!(f, "cannot ask {socket}"),
+            Self::Ask(socket, _) => write!(f, "cannot talk to {socket}"),
             Self::Absent(what, seconds, _) => write!(f, "{what} was not ready in {seconds} s: is the container that makes it running?"),
             Self::Connecting(phase) => write!(f, "tor is not connected: {phase}"),
             Self::Variable(name) => write!(f, "{name} must be a cookie in hexadecimal digits, as xauth list prints it"),

@@ -6,7 +6,8 @@
 //! (pid_namespaces(7)). Through it comes what the browser shall open, one address a line. With `--proof box` it first tries to get out of the box, and starts nothing if it can; with `--proof uplink`
 //! it makes the same attempts where they must succeed. Then it gives up what the browser, or tor, has no need of. `init audit` makes every attempt and prints what came of each (`--beside` a program whose output goes the same way), `init
 //! probe` what a program in its place can see. `init hold -- PROGRAM [ARG ...]` is what an engine starts, and `init ask SOCKET WORD`
-//! puts a question to a program of the same container; `init downloads`, `init send` and `init receive` hand files out and take them in. `init alone [STEP ...] -- PROGRAM [ARG ...]` is what an engine starts for somebody
+//! puts a question to a program of the same container; `init downloads`, `init send` and `init receive` hand files out and take them in; `init carry SOCKET` is what lies beyond
+//! the engine, to a program of the same container. `init alone [STEP ...] -- PROGRAM [ARG ...]` is what an engine starts for somebody
 //! else, as from a compose file, and `init healthy ...` how that engine knows that it works; what the browser says is then dropped (`--silent`).
 //!
 //! It never opens a file of the container for writing but those it is supplied with, and to try whether it can, never waits without
@@ -17,6 +18,7 @@ mod alone;
 mod ask;
 mod bus;
 mod cage;
+mod carry;
 mod error;
 mod files;
 mod healthy;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         ["healthy", "tor", socket, cookie] => healthy::tor(socket, cookie).map(|phase| healthy::print(&phase)),
         ["hold", "--", program, arguments @ ..] => hold::hold(program, arguments),
         ["ask", socket, word] => ask::ask(socket, word).map(|()| 0),
+        ["carry", socket] => carry::carry(socket).map(|()| 0),
         ["audit"] => probe::audit(Place::Unknown, "").map(|()| 0),
         ["audit", "--boxed"] => probe::audit(Place::Box, "").map(|()| 0),
         ["audit", "--beside"] => probe::audit(Place::Box, torbox_plan::BESIDE).map(|()| 0),

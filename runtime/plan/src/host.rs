@@ -59,7 +59,7 @@ pub enum CgroupAccess {
     None,
 }
 
-/// The display server's socket, which is bound into the display's container.
+/// How a box is shown: by what listens at a socket, which is bound into the display's container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Display {
@@ -91,6 +91,9 @@ pub enum Display {
         /// Who may connect.
         access: SocketAccess,
     },
+    /// The same page, where the box is in an engine, which may be another machine's: whoever launches the box carries what the page and the display say
+    /// to each other, and no socket of the host is named.
+    Carried,
     /// No display: only a program that draws nothing can run.
     None,
 }

@@ -344,6 +344,10 @@ pub mod paths {
     pub const WAYLAND: BoxPath = BoxPath::new("/run/torbox/display/wayland-0");
     /// The user's display server, in the display's container.
     pub const DISPLAY_SERVER: BoxPath = BoxPath::new("/run/torbox/server");
+    /// Where what is carried in and out of the display's container is handed over.
+    pub const CARRIED_DIR: BoxPath = BoxPath::new("/run/torbox/carried");
+    /// The socket there, in the server's place.
+    pub const CARRIED: BoxPath = BoxPath::new("/run/torbox/carried/page");
     /// Process 1 of the tor and browser containers.
     pub const INIT: BoxPath = BoxPath::new("/usr/libexec/torbox/init");
     /// The gate.
@@ -473,7 +477,7 @@ fn check_display(host: &Host) -> Result<(), PlanError> {
         | Display::Wayland { socket, access: SocketAccess::Owner(owner) } => {
             Err(PlanError::ForeignDisplay { socket: socket.clone(), owner: *owner })
         }
-        Display::X11 { .. } | Display::Nested { .. } | Display::Served { .. } | Display::Wayland { .. } | Display::None => Ok(()),
+        Display::X11 { .. } | Display::Nested { .. } | Display::Served { .. } | Display::Wayland { .. } | Display::Carried | Display::None => Ok(()),
     }
 }
 
@@ -681,17 +685,21 @@ fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
 
 /// The one place where the user's display server can be reached.
 fn display(intent: &Intent, host: &Host, seen: &Seen<'_>, ids: &IdLayout) -> Container {
-    let sockets = [("--listen", seen.socket.as_str()), ("--server", paths::DISPLAY_SERVER.as_str()), ("--protocol", seen.protocol)];
+    let server = if seen.server.is_some() { paths::DISPLAY_SERVER } else { paths::CARRIED };
+    let sockets = [("--listen", seen.socket.as_str()), ("--server", server.as_str()), ("--protocol", seen.protocol)];
     let cookie = seen.cookie.as_ref().map(|cookie| ("--cookie", cookie.target().as_str()));
     let options: Vec<_> = sockets.into_iter().chain(cookie).chain([("--cage", "required")]).collect();
     let args = std::iter::once(paths::DISPLAY.as_str().to_owned()).chain(flat(&options)).collect();
     let mut display = container(&intent.name, Role::Display, &intent.tor, args, host, ids);
     // Where the display draws the windows itself, it holds their pictures.
-    let draws = matches!(host.display, Display::Nested { .. } | Display::Served { .. });
+    let draws = matches!(host.display, Display::Nested { .. } | Display::Served { .. } | Display::Carried);
     display.cgroup.limits = limits(host, if draws { 768 } else { 64 } * MIB, 16);
     display.mounts.extend([
         Mount::Link { link: Link::Display, target: paths::LINK_DISPLAY, access: Access::ReadWrite },
-        Mount::Socket { source: seen.server.to_owned(), target: paths::DISPLAY_SERVER },
+        match seen.server {
+            Some(server) => Mount::Socket { source: server.to_owned(), target: paths::DISPLAY_SERVER },
+            None => tmpfs(paths::CARRIED_DIR, MIB, 0o700, Owner::User),
+        },
     ]);
     display.mounts.extend(seen.cookie.clone());
     display
@@ -772,8 +780,8 @@ fn browser_env() -> Vec<(String, String)> {
 
 /// What the browser sees of a display: the same on every host.
 struct Seen<'a> {
-    /// The server's socket on the host.
-    server: &'a Path,
+    /// The server's socket on the host; none where the server is carried.
+    server: Option<&'a Path>,
     /// What the display is told to speak: `x11`, `nested`, `served` or `wayland`.
     protocol: &'static str,
     /// The socket that is made for it, in the display's container.
@@ -790,7 +798,7 @@ impl<'a> Seen<'a> {
     fn of(display: &'a Display) -> Option<Self> {
         match display {
             Display::X11 { socket, access: _ } => Some(Self {
-                server: socket,
+                server: Some(socket),
                 protocol: "x11",
                 socket: paths::X11,
                 directory: paths::X11_DIR,
@@ -799,15 +807,16 @@ impl<'a> Seen<'a> {
             }),
             Display::Nested { socket, access: _ } => {
                 let cookie = Mount::File { file: SuppliedFile::DisplayCookie, target: paths::DISPLAY_COOKIE };
-                Some(Self { protocol: "nested", cookie: Some(cookie), ..Self::wayland(socket) })
+                Some(Self { protocol: "nested", cookie: Some(cookie), ..Self::wayland(Some(socket)) })
             }
-            Display::Served { socket, access: _ } => Some(Self { protocol: "served", ..Self::wayland(socket) }),
-            Display::Wayland { socket, access: _ } => Some(Self::wayland(socket)),
+            Display::Served { socket, access: _ } => Some(Self { protocol: "served", ..Self::wayland(Some(socket)) }),
+            Display::Carried => Some(Self { protocol: "served", ..Self::wayland(None) }),
+            Display::Wayland { socket, access: _ } => Some(Self::wayland(Some(socket))),
             Display::None => None,
         }
     }
 
-    fn wayland(server: &'a Path) -> Self {
+    fn wayland(server: Option<&'a Path>) -> Self {
         Self {
             server,
             protocol: "wayland",

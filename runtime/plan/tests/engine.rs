@@ -22,9 +22,10 @@ fn placed(dialect: Dialect) -> Placed {
 
 fn display(which: u8) -> Display {
     let access = SocketAccess::Everyone;
-    match which % 3 {
+    match which % 4 {
         0 => Display::X11 { socket: "/tmp/.X11-unix/X7".into(), access },
         1 => Display::Wayland { socket: "/run/user/1000/wayland-0".into(), access },
+        3 => Display::Carried,
         _ => Display::None,
     }
 }
@@ -86,7 +87,7 @@ proptest! {
     ) {
         let dialect = if podman { Dialect::Podman } else { Dialect::Docker };
         let cgroup = if limited { CgroupAccess::Delegated } else { CgroupAccess::None };
-        let program = if probe || which % 3 == 2 { Program::Probe } else { Program::Browser { url } };
+        let program = if probe || which % 4 == 2 { Program::Probe } else { Program::Browser { url } };
         let limits = Limits { browser_memory: size, home: size, tmp: size, profile: size, ..Limits::default() };
         let plan = Plan::new(&intent(&name, program, limits), &host(which, cgroup, open_files)).unwrap();
         let rendered = render(&plan, &engine(dialect), &placed(dialect)).unwrap();
@@ -161,7 +162,7 @@ fn a_socket_path_is_never_read_as_options() {
 #[test]
 fn nothing_but_the_display_socket_is_a_path_of_the_host() {
     for dialect in DIALECTS {
-        for which in 0..3 {
+        for which in 0..4 {
             let program = if which == 2 { Program::Probe } else { Program::Browser { url: None } };
             let plan = Plan::new(&intent("default", program, Limits::default()), &host(which, CgroupAccess::None, 9)).unwrap();
             let rendered = render(&plan, &engine(dialect), &placed(dialect)).unwrap();
@@ -170,7 +171,7 @@ fn nothing_but_the_display_socket_is_a_path_of_the_host() {
                 mounts.chain(body.host_config.binds.iter().map(|bind| bind.0.split(':').next().unwrap().to_owned())).collect::<Vec<_>>()
             });
             let of_host: Vec<String> = sources.filter(|source| source.starts_with('/')).collect();
-            let expected: &[&str] = [&["/tmp/.X11-unix/X7"][..], &["/run/user/1000/wayland-0"], &[]][usize::from(which)];
+            let expected: &[&str] = [&["/tmp/.X11-unix/X7"][..], &["/run/user/1000/wayland-0"], &[], &[]][usize::from(which)];
             assert_eq!(of_host, expected);
         }
     }

@@ -68,7 +68,7 @@ pub(crate) fn tor_without_network(stage: &Stage<'_>) {
     let mut watch = display.watch().unwrap();
     let command = stage.run_command_with(&display, "offline", &stage.ground.net.state().named_url, &torrc);
     let running = stage.start(command, "offline");
-    assert!(watch.first_window(soon(30)).unwrap().is_some(), "no window; torbox said:\n{}", running.said());
+    assert!(watch.first_window(soon(30)).unwrap().is_some(), "no window; torbox said last:\n{}", running.said_last());
     assert_page_stays_away(stage, &display, mark, &running);
     sentinels.iter().for_each(|s| s.assert_no_hit("tor has no network"));
     assert_eq!(running.interrupt().unwrap(), Some(0));
@@ -86,12 +86,12 @@ pub(crate) fn tor_stopped(stage: &Stage<'_>) {
     running.wait_until_said("Opened Socks listener connection (ready)", soon(20)).unwrap();
     let tor = running.part(Part::Tor).expect("tor runs");
     tor.send(Signal::STOP).unwrap();
-    assert!(watch.first_window(soon(30)).unwrap().is_some(), "no window; torbox said:\n{}", running.said());
+    assert!(watch.first_window(soon(30)).unwrap().is_some(), "no window; torbox said last:\n{}", running.said_last());
     assert_page_stays_away(stage, &display, mark, &running);
     sentinels.iter().for_each(|s| s.assert_no_hit("tor is stopped"));
     tor.send(Signal::CONT).unwrap();
     let request = log.wait_for(mark, soon(30), |request| request.via == Via::Exit && request.path == "/").unwrap();
-    let request = request.unwrap_or_else(|| panic!("the page did not come afterwards; torbox said:\n{}", running.said()));
+    let request = request.unwrap_or_else(|| panic!("the page did not come afterwards; torbox said last:\n{}", running.said_last()));
     assert!(stage.ground.net.exit_of(&request).is_some(), "{request:?}");
     sentinels.iter().for_each(|s| s.assert_no_hit("tor went on"));
     assert_eq!(running.interrupt().unwrap(), Some(0));

@@ -39,7 +39,7 @@ impl<'a> Up<'a> {
         let mut watch = display.watch().unwrap();
         let running = stage.open(&display, name, "about:blank");
         let appeared = watch.first_window(soon(30)).unwrap();
-        let appeared = appeared.unwrap_or_else(|| panic!("no window; torbox said:\n{}", running.said()));
+        let appeared = appeared.unwrap_or_else(|| panic!("no window; torbox said last:\n{}", running.said_last()));
         (Self { running, display, before }, appeared)
     }
 
@@ -47,7 +47,7 @@ impl<'a> Up<'a> {
     fn assert_ended(mut self, code: i32, bound: Duration, what: &str) {
         let begun = Instant::now();
         let ended = self.running.ended(begun + bound).unwrap();
-        assert_eq!(ended, Some(code), "{what}: {}", self.running.said());
+        assert_eq!(ended, Some(code), "{what}: {}", self.running.said_last());
         self.before.assert_gone(bound.saturating_sub(begun.elapsed()), what);
         eprintln!("{what}: {:?}", begun.elapsed());
     }
@@ -86,7 +86,7 @@ pub(crate) fn killed(stage: &Stage<'_>) {
     for (part, code) in cases {
         let up = Up::new(stage, "killed");
         let process = wait::retry(Duration::from_millis(10), soon(5), || up.running.part(part));
-        let process = process.unwrap_or_else(|| panic!("no {part:?}; torbox said:\n{}", up.running.said()));
+        let process = process.unwrap_or_else(|| panic!("no {part:?}; torbox said last:\n{}", up.running.said_last()));
         process.send(rustix::process::Signal::KILL).unwrap();
         up.assert_ended(code, KILLED, &format!("{part:?} killed"));
     }
@@ -102,7 +102,7 @@ fn the_name_is_free_at_once(stage: &Stage<'_>) {
     let mut up = Up::new(stage, "killed");
     up.running.child.kill().unwrap();
     let (code, out, said) = crate::ground::outcome(&mut stage.probe_command("killed"));
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{}", said.lines().rev().take(20).collect::<Vec<_>>().join("\n"));
     assert!(out.starts_with("{\"interfaces\":"), "{out}");
     up.before.assert_gone(KILLED, "after the next run of the same name");
 }

@@ -17,6 +17,7 @@ use torbox_tests::{process, wait};
 use crate::ground::{Stage, outcome, soon};
 use crate::files;
 use crate::page::{Awaited, BESIDE, failures};
+use crate::served;
 
 /// How long an engine may take to remove what a box had.
 pub(crate) const GONE: Duration = Duration::from_secs(45);
@@ -494,7 +495,7 @@ pub(crate) fn podman_disorder(stage: &Stage<'_>) {
     disorder(stage, Kind::Podman);
 }
 
-/// An engine in a machine of its own: everything that is not the display works through its socket alone, and a display is refused.
+/// An engine in a machine of its own: everything works through its socket alone; a display's socket is refused, and a page is not.
 fn elsewhere(stage: &Stage<'_>, kind: Kind) {
     let engine = Engine::start_elsewhere(kind, &stage.ground.net.client(), &stage.ground.user).unwrap();
     // Whoever asks has no network at all.
@@ -513,8 +514,10 @@ fn elsewhere(stage: &Stage<'_>, kind: Kind) {
     let display = Xvfb::start().unwrap();
     let (code, _, said) = apart(through(stage.installed.command_on(&display, None, words("run")).unwrap(), &engine));
     assert_eq!(code, Some(7), "{said}");
-    assert!(said.contains("the engine does not see the display's socket") && said.contains("torbox probe"), "{said}");
+    assert!(said.contains("the engine does not see the display's socket") && said.contains("--display served"), "{said}");
     assert_nothing_left(&engine, "after a display that is not there");
+    let page = words("run").chain(["--display".to_owned(), "served".to_owned()]);
+    served::from_elsewhere(stage, &engine, &page.collect::<Vec<_>>());
 }
 
 pub(crate) fn docker_elsewhere(stage: &Stage<'_>) {

@@ -25,7 +25,7 @@ const MIB: u64 = 1 << 20;
 
 /// Runs a shell script as a program in the place of `part` would, but without its filter: in its namespaces, control groups and limits.
 pub(crate) fn inside(running: &RunningBox, part: Part, script: &str) -> Output {
-    let process = running.part(part).unwrap_or_else(|| panic!("no {part:?}; torbox said:\n{}", running.said()));
+    let process = running.part(part).unwrap_or_else(|| panic!("no {part:?}; torbox said last:\n{}", running.said_last()));
     inside_of(process, script)
 }
 
@@ -187,7 +187,7 @@ pub(crate) fn standstill(stage: &Stage<'_>) {
         // The circuit may have gone meanwhile, and with it the page, as after any sleep: it is asked for once more.
         let again = || stage.call(&["open", "--name", "standstill", url]);
         let request = came().or_else(|| (again().0 == Some(0)).then(came).flatten());
-        let request = request.unwrap_or_else(|| panic!("the page did not come afterwards; torbox said:\n{}", running.said()));
+        let request = request.unwrap_or_else(|| panic!("the page did not come afterwards; torbox said last:\n{}", running.said_last()));
         assert!(stage.ground.net.exit_of(&request).is_some(), "{request:?}");
         sentinels.iter().for_each(|sentinels| sentinels.assert_no_hit("after a standstill"));
         assert_eq!(running.interrupt().unwrap(), Some(0));

@@ -37,6 +37,7 @@ pub(crate) fn on_x11(stage: &Stage<'_>) {
     assert!(running.said().contains("torbox: display: x11-nested\n"), "{}", running.said());
     let hands = Hands::new(stage, &display, &running);
     hands.try_everything();
+    content_sandbox_is_on(&running);
     hands.resize(&url("hands"));
     nothing_of_the_server_is_there(&display, &running);
     assert_eq!(running.interrupt().unwrap(), Some(0));
@@ -58,7 +59,7 @@ pub(crate) fn on_a_server_without_the_extension(stage: &Stage<'_>) {
 pub(crate) fn shown(stage: &Stage<'_>, display: &Xvfb, text: &str, running: &RunningBox) {
     let shot = stage.out.path().join("screen.png");
     let seen = readable(|shot| display.screenshot(shot), text, &shot, soon(PATIENCE)).unwrap();
-    seen.unwrap_or_else(|seen| panic!("the screen shows\n{seen}\ninstead of {text:?}; torbox said:\n{}", running.said()));
+    seen.unwrap_or_else(|seen| panic!("the screen shows\n{seen}\ninstead of {text:?}; torbox said last:\n{}", running.said_last()));
 }
 
 /// The user's.
@@ -78,7 +79,6 @@ impl<'a> Hands<'a> {
     pub(crate) fn try_everything(&self) {
         let url = |path: &str| format!("{}{path}", self.stage.ground.net.state().named_url);
         shown(self.stage, self.display, TEXT, self.running);
-        content_sandbox_is_on(self.running);
         self.point_and_turn();
         self.type_an_address(&url("typed"));
         self.open_a_menu(&url("hands"));
@@ -93,7 +93,7 @@ impl<'a> Hands<'a> {
             let log = self.stage.ground.net.web_log();
             log.wait_for(mark, soon(3), |request| request.via == Via::Exit && request.path == path).unwrap()
         });
-        assert!(felt.is_some(), "{path} was not felt; torbox said:\n{}", self.running.said());
+        assert!(felt.is_some(), "{path} was not felt; torbox said last:\n{}", self.running.said_last());
     }
 
     fn point_and_turn(&self) {

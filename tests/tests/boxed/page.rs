@@ -17,6 +17,8 @@ use crate::ground::{Stage, outcome, soon};
 
 /// How long a page may take, from `torbox run` to its text on the screen.
 const PATIENCE: u64 = 120;
+/// When a page that has not come is asked for once more.
+const ONCE_MORE: Duration = Duration::from_secs(40);
 /// How long everything may take to be gone once `torbox` has ended.
 const GONE: Duration = Duration::from_secs(2);
 
@@ -42,14 +44,14 @@ impl<'a> Awaited<'a> {
     pub(crate) fn request_of(&self, via: Via, path: &str, running: &RunningBox) -> Request {
         let log = self.stage.ground.net.web_log();
         let request = log.wait_for(self.mark, self.deadline, |request| request.via == via && request.path == path).unwrap();
-        request.unwrap_or_else(|| panic!("the page was not asked for; torbox said:\n{}", running.said()))
+        request.unwrap_or_else(|| panic!("the page was not asked for; torbox said last:\n{}", running.said_last()))
     }
 
     /// Its text on the screen, read from a picture.
     pub(crate) fn text(&self, shoot: impl FnMut(&Path) -> anyhow::Result<()>, running: &RunningBox) {
         let shot = self.stage.out.path().join("screen.png");
         let seen = readable(shoot, PAGE_TEXT, &shot, self.deadline).unwrap();
-        seen.unwrap_or_else(|text| panic!("the screen shows\n{text}\ntorbox said:\n{}", running.said()));
+        seen.unwrap_or_else(|text| panic!("the screen shows\n{text}\ntorbox said last:\n{}", running.said_last()));
     }
 }
 
@@ -88,14 +90,15 @@ fn display_alone_has_the_server(display: &Xvfb, running: &RunningBox) {
 /// The page of the onion service.
 pub(crate) fn onion_page(stage: &Stage<'_>) {
     let display = Xvfb::start().unwrap();
-    let page = Awaited::new(stage);
+    let page = Awaited { deadline: soon(2 * PATIENCE), ..Awaited::new(stage) };
     let url = &stage.ground.net.state().onion_url;
     let running = stage.open(&display, "onion", url);
     // A rendezvous that fails, as happens in a network of a few relays, is tried again as a user would.
     let log = stage.ground.net.web_log();
-    if log.wait_for(page.mark, soon(PATIENCE / 2), |request| request.via == Via::Onion).unwrap().is_none() {
+    while Instant::now() + ONCE_MORE < page.deadline && log.wait_for(page.mark, Instant::now() + ONCE_MORE, |request| request.via == Via::Onion).unwrap().is_none() {
+        eprintln!("not asked for yet: once more; torbox said last:\n{}", running.said_last());
         let (code, _, said) = stage.call(&["open", "--name", "onion", url]);
-        assert_eq!(code, Some(0), "{said}; torbox said:\n{}", running.said());
+        assert_eq!(code, Some(0), "{said}; torbox said last:\n{}", running.said_last());
     }
     let request = page.request(Via::Onion, &running);
     assert_eq!(format!("http://{}/", request.host), stage.ground.net.state().onion_url);
@@ -275,7 +278,7 @@ fn context_ends_with_torbox(stage: &Stage<'_>, sway: &Sway<'_>) {
     command.env("WAYLAND_DISPLAY", sway.socket());
     let mut running = stage.start(command, "context");
     running.wait_until_said("connected to the Tor network", soon(PATIENCE)).unwrap();
-    let connect = |socket: &Path| Client::connect(socket).unwrap_or_else(|error| panic!("{error:#}; torbox said:\n{}", running.said()));
+    let connect = |socket: &Path| Client::connect(socket).unwrap_or_else(|error| panic!("{error:#}; torbox said last:\n{}", running.said_last()));
     let (bare, boxed) = (connect(&sway.socket()), connect(&listener));
     let offers = |client: &Client, interface: &str| client.globals.iter().any(|global| global.interface == interface);
     for weapon in ["wp_security_context_manager_v1", "zwlr_screencopy_manager_v1", "zwlr_data_control_manager_v1", "zwp_virtual_keyboard_manager_v1"] {

@@ -7,14 +7,14 @@ use std::process::{Child, Stdio};
 
 use torbox_tests::boxed::{RunningBox, readable};
 use torbox_tests::display::{FIREFOX_SETTINGS, Xvfb};
-use torbox_tests::engine::Kind;
+use torbox_tests::engine::{Engine, Kind};
 use torbox_tests::testnet::daemon::stop;
 use torbox_tests::testnet::{Namespace, Via};
 
 use crate::engines;
 use crate::ground::{Stage, soon};
 use crate::nested::{Hands, shown};
-use crate::page::Awaited;
+use crate::page::{Awaited, content_sandbox_is_on};
 
 /// The user's ordinary browser.
 struct Ordinary(Child);
@@ -53,6 +53,7 @@ pub(crate) fn in_a_browser(stage: &Stage<'_>) {
     let client = stage.ground.net.client();
     let ordinary = Ordinary::start(&display, &client, stage.out.path(), &address);
     Hands::new(stage, &display, &running).try_everything();
+    content_sandbox_is_on(&running);
     // Any user of the machine, and any page, can connect, and does not know the secret; who knows it is let in, and shows the box then.
     assert_eq!(screen(&client, place, &"0".repeat(secret.len())), "403");
     shown(stage, &display, "no such page", &running);
@@ -87,6 +88,34 @@ fn in_an_engine(stage: &Stage<'_>, kind: Kind) {
         assert_eq!(running.interrupt_within(engines::GONE).unwrap(), Some(0));
         engines::assert_nothing_left(engine, "after Ctrl-C");
     });
+}
+
+/// The box of `words` in an engine of another machine, with which torbox and the user's browser share no network.
+pub(crate) fn from_elsewhere(stage: &Stage<'_>, engine: &Engine, words: &[String]) {
+    let display = Xvfb::start().unwrap();
+    let apart = Apart(Namespace::named("tbx-apart"));
+    apart.0.remove().unwrap();
+    apart.0.create().unwrap();
+    let url = format!("{}hands", stage.ground.net.state().named_url);
+    let command = engines::through(stage.installed.command(Some(&apart.0), words.iter().chain([&url])), engine);
+    let page = Awaited::new(stage);
+    let running = stage.start(command, "far");
+    page.request_of(Via::Exit, "/hands", &running);
+    let ordinary = Ordinary::start(&display, &apart.0, stage.out.path(), &address(&running));
+    Hands::new(stage, &display, &running).try_everything();
+    assert_eq!(running.interrupt_within(engines::GONE).unwrap(), Some(0));
+    shown_after(stage, &display, "The box has ended");
+    engines::assert_nothing_left(engine, "after Ctrl-C");
+    drop(ordinary);
+}
+
+/// A network with nothing but its loopback.
+struct Apart(Namespace);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.0.remove().unwrap();
+    }
 }
 
 /// What the page's server answers to who asks for the screen with this secret, as the page itself would.

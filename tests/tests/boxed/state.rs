@@ -101,7 +101,7 @@ fn visit(stage: &Stage<'_>, display: &Xvfb, profile: &str, path: &str) {
     let browser = running.part(Part::Browser).unwrap();
     let inside = PathBuf::from(format!("/proc/{}/root/home/user/profile", browser.0));
     let written = wait::retry(Duration::from_millis(100), soon(30), || history_has(&inside, path).then_some(()));
-    assert!(written.is_some(), "the browser wrote no history; torbox said:\n{}", running.said());
+    assert!(written.is_some(), "the browser wrote no history; torbox said last:\n{}", running.said_last());
     assert_eq!(running.interrupt().unwrap(), Some(0));
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn only_tor_sends(stage: &Stage<'_>) {
     let (log, mark) = (stage.ground.net.web_log(), stage.ground.net.web_log().mark());
     session(stage, "hostile", "hostile", |running, _| {
         let ran = log.wait_for(mark, soon(60), |request| request.path.starts_with("/ran?webrtc,")).unwrap();
-        assert!(ran.is_some(), "the page's script did not run; torbox said:\n{}", running.said());
+        assert!(ran.is_some(), "the page's script did not run; torbox said last:\n{}", running.said_last());
         running.wait_until_said(LAST, soon(40)).unwrap();
         std::thread::sleep(LATE);
         let said = running.said();

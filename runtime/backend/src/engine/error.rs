@@ -81,7 +81,7 @@ impl EngineError {
             Self::NoRuntime { .. } => "configure the runtime in the engine first, or leave --oci-runtime out",
             Self::OwnRuntime { wanted, .. } => return Some(format!("to make it Podman's own: runtime = {wanted:?} below [engine] in containers.conf(5), then start the service again")),
             Self::Foreign { .. } => "choose another name for the box with --name; what is not torbox's own is never touched",
-            Self::DisplayElsewhere { .. } => "torbox probe and torbox audit need no display; one that is served to another machine does not exist yet",
+            Self::DisplayElsewhere { .. } => "--display served shows the box as a page instead; torbox probe and torbox audit need no display",
             Self::Mismatch { .. } => "nothing was started; this engine does not give, or does not tell of, what the box needs",
             Self::Slow { .. } => "is the engine overloaded or stuck? torbox leaves nothing behind once it answers again",
             Self::Escaped(_) => "please report this: `torbox audit` shows all that was tried",

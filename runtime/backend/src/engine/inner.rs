@@ -4,6 +4,7 @@
 //! stop, and events on standard output.
 
 use super::admin::{ask_gate, audit};
+use super::carry::carry;
 use super::clean::remove;
 use super::create::{Created, Input, Output, create, prepare};
 use super::endpoint::{Client, PATIENCE, block_on, bounded, status};
@@ -271,6 +272,10 @@ impl Launcher {
 
     /// Hands over the supplied files and lets the program run.
     async fn start(&mut self, role: Role) -> Result<(), EngineError> {
+        if role == Role::Display && let Some(viewer) = self.launch.viewer.clone() {
+            let id = self.running(role)?.id.clone();
+            carry(&self.client, &id, &viewer).await?;
+        }
         let mut words = Vec::new();
         for mount in &self.planned(role)?.mounts {
             if let Mount::File { file, target } = mount {

@@ -16,6 +16,7 @@
 //! It names no path of the engine's host but the display socket, and never touches what does not carry its claim.
 
 mod admin;
+mod carry;
 mod clean;
 mod create;
 mod endpoint;
@@ -40,6 +41,7 @@ pub use known::Version;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use torbox_plan::engine::Engine;
 use torbox_plan::{Host, Intent};
 
@@ -62,6 +64,8 @@ pub struct Launch {
     pub images: BTreeMap<String, String>,
     /// What opens the X server; empty without one.
     pub display_cookie: Vec<u8>,
+    /// What serves the box as a page, where the plan's display is [`torbox_plan::Display::Carried`]: the socket at which it listens.
+    pub viewer: Option<PathBuf>,
     /// The claim on the box's name, which marks everything made for it.
     pub claim: String,
 }

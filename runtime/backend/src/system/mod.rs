@@ -8,6 +8,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{fill_random, give_back_memory, is_trusted, kernel, owner, processes};
+pub(crate) use unix::{connect, fill_random, give_back_memory, is_trusted, kernel, owner, processes};
 #[cfg(windows)]
-pub(crate) use windows::{fill_random, give_back_memory, is_trusted, kernel, owner, processes};
+pub(crate) use windows::{connect, fill_random, give_back_memory, is_trusted, kernel, owner, processes};

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 
 /// Release of the kernel (uname(2)).
 pub(crate) fn kernel() -> Option<String> {
@@ -26,6 +28,11 @@ pub(crate) fn owner(path: &Path) -> Option<u32> {
 /// The caller's own and root's: whoever else made it could look into every box.
 pub(crate) fn is_trusted(path: &Path) -> bool {
     owner(path).is_some_and(|owner| [0, nix::unistd::geteuid().as_raw()].contains(&owner))
+}
+
+/// Both ends of a socket of this machine (unix(7)): what is read, what is written.
+pub(crate) async fn connect(socket: &Path) -> io::Result<(impl AsyncRead + use<>, impl AsyncWrite + use<>)> {
+    UnixStream::connect(socket).await.map(UnixStream::into_split)
 }
 
 /// From the kernel's random source (random(4)).

@@ -23,6 +23,11 @@ pub(crate) fn is_trusted(_: &Path) -> bool {
     false
 }
 
+/// What serves a page listens at no socket here.
+pub(crate) async fn connect(_: &Path) -> io::Result<(tokio::io::Empty, tokio::io::Sink)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// From the system's random source.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     getrandom::fill(bytes).map_err(io::Error::other)
