@@ -21,7 +21,7 @@ ZSH     ?= site-functions
 
 # Debian packages: to build; to run a box as a user; the private Tor network and displays of the tests.
 PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor obfs4proxy xvfb xauth weston sway grim socat curl strace busybox-static bubblewrap tesseract-ocr \
-            debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo umoci podman python3-jsonschema libglib2.0-bin x11-utils xz-utils git \
+            debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo umoci podman python3-jsonschema libglib2.0-bin x11-utils x11-xkb-utils xz-utils git \
             torsocks python3-stem nyx g++ qemu-system-x86 e2fsprogs mmdebstrap docker.io docker-registry rootlesskit slirp4netns runc docker-compose podman-compose catatonit \
             desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr microsocks tinyproxy-bin
 # Docker's client, where it is a package of its own.

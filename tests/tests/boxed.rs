@@ -189,6 +189,12 @@ fn g6_two_unlike_hosts_differ_in_what_is_listed_alone() {
     as_one!(ground::Kind::User, hosts::two_unlike);
 }
 
+#[test]
+fn hands_work_on_wayland() {
+    torbox_tests::require!("sway", "setxkbmap");
+    as_one!(ground::Kind::User, page::hands_on_wayland);
+}
+
 /// A Wayland compositor takes clients of its own user only: the one case in which the browser has the caller's id.
 #[test]
 fn the_page_is_shown_on_wayland() {

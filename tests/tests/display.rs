@@ -173,6 +173,44 @@ fn g6_unlike_desktops_look_the_same() {
     });
 }
 
+/// What a client is told of the keyboard: the events, and the map.
+fn keyboard(socket: &Path) -> (Vec<Event>, String) {
+    let mut client = Client::connect(socket).unwrap();
+    let seat = client.globals.iter().find(|global| global.interface == "wl_seat").unwrap().clone();
+    let (seat, _) = client.bind_numbered(&seat).unwrap();
+    let mut events = client.make(seat, 1, &[]).unwrap();
+    let map = client.contents().unwrap();
+    // Its size is the map's.
+    events[0].body.truncate(4);
+    (events, map)
+}
+
+/// Two compositors of unlike Debians, whose libraries write down a layout in other words, and make other keys of what is on few keyboards.
+#[test]
+fn g6_unlike_desktops_have_the_same_keyboards() {
+    require!("root", "Xvfb", "sway", "bwrap", "useradd", "setpriv");
+    let _alone = lock::heavy().unwrap();
+    let (user, server) = (TestUser::create("keyboards").unwrap(), Xvfb::start().unwrap());
+    let mut seen = BTreeSet::new();
+    let layouts = ["us", "de", "fr", "ru,us", "cz", "br", "jp", "es", "gb", "it", "ch", "tr", "de(neo)"];
+    for layout in layouts {
+        let [old, current] = [Sway::in_a_window, Sway::current_in_a_window].map(|start| {
+            let sway = start(&user, &server, layout).unwrap();
+            let display = Filtered::start(&sway.socket()).unwrap();
+            (keyboard(&sway.socket()), keyboard(&display.socket()))
+        });
+        // The positive control.
+        assert_ne!(old.0.1, current.0.1, "{layout}");
+        assert_eq!(old.1.0, current.1.0, "{layout}");
+        let lines = [&old.1.1, &current.1.1].map(|map| map.lines().collect::<BTreeSet<_>>());
+        let differ: Vec<_> = lines[0].symmetric_difference(&lines[1]).collect();
+        assert!(old.1.1 == current.1.1, "{layout}: {differ:#?}");
+        assert!(old.1.1.starts_with("xkb_keymap {\nxkb_keycodes \"torbox\"") && old.1.1.len() < 32 << 10, "{layout}: {}", old.1.1);
+        seen.insert(old.1.1);
+    }
+    assert_eq!(seen.len(), layouts.len(), "each layout is another");
+}
+
 /// Noise of every kind ends the client that makes it, and nobody else.
 #[test]
 fn noise_ends_its_client_alone() {

@@ -11,6 +11,7 @@
 
 pub mod config;
 mod judge;
+mod keymap;
 mod lane;
 pub mod nested;
 pub mod policy;

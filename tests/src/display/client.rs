@@ -1,11 +1,17 @@
 //! A Wayland client that speaks the wire format itself, and so can say what no library would.
 
-use std::io::{Read as _, Write as _};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const REGISTRY: u32 = 2;
@@ -39,6 +45,8 @@ pub struct Event {
 pub struct Client {
     stream: UnixStream,
     next: u32,
+    /// Descriptors that came and were not taken yet.
+    descriptors: VecDeque<OwnedFd>,
     /// What the compositor offered.
     pub globals: Vec<Global>,
 }
@@ -76,7 +84,7 @@ impl Client {
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).with_context(|| format!("cannot connect to {}", socket.display()))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut client = Self { stream, next: FIRST, globals: Vec::new() };
+        let mut client = Self { stream, next: FIRST, descriptors: VecDeque::new(), globals: Vec::new() };
         client.send(&message(1, 1, &words(&[REGISTRY])))?;
         let events = client.round_trip()?;
         client.globals = events.iter().filter(|event| (event.object, event.opcode) == (REGISTRY, 0)).filter_map(global).collect();
@@ -132,6 +140,30 @@ impl Client {
         }
     }
 
+    /// What the next descriptor that came holds, up to its end or the first 0.
+    pub fn contents(&mut self) -> Result<String> {
+        let file = File::from(self.descriptors.pop_front().context("no descriptor came")?);
+        let mut bytes = vec![0; usize::try_from(file.metadata()?.len())?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned())
+    }
+
+    fn read(&mut self, mut bytes: &mut [u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(28))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let count = recvmsg(&self.stream, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+            ensure!(count > 0, "it is closed");
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(rights) = message {
+                    self.descriptors.extend(rights);
+                }
+            }
+            bytes = bytes.get_mut(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     fn number(&mut self) -> u32 {
         self.next += 1;
         self.next - 1
@@ -139,10 +171,10 @@ impl Client {
 
     fn event(&mut self) -> Result<Event> {
         let mut header = [0; 8];
-        self.stream.read_exact(&mut header).context("the compositor hung up")?;
+        self.read(&mut header).context("the compositor hung up")?;
         let (object, second) = (word(&header, 0).unwrap_or_default(), word(&header, 1).unwrap_or_default());
         let mut body = vec![0; (second >> 16).saturating_sub(8) as usize];
-        self.stream.read_exact(&mut body)?;
+        self.read(&mut body)?;
         Ok(Event { object, opcode: (second & 0xffff) as u16, body })
     }
 }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use super::SIZE;
+use super::{SIZE, Xvfb};
 use super::weston::{command, wait_until_it_listens};
 use crate::boxed::kept_dir;
 use crate::process;
@@ -29,32 +29,68 @@ pub struct Sway<'a> {
     dir: TempDir,
 }
 
+/// Where what it draws is seen.
+enum Shows<'a> {
+    Nowhere,
+    Window { layout: &'a str },
+}
+
+/// A file with what opens `server`, in `dir`.
+fn authority(user: &TestUser, server: &Xvfb, dir: &Path) -> Result<PathBuf> {
+    let file = dir.join("Xauthority");
+    server.write_auth(&file, Some(user.ids())).map(|()| file)
+}
+
 impl<'a> Sway<'a> {
     /// Starts this machine's as a compositor of `user` and returns when it takes clients.
     pub fn start(user: &'a TestUser) -> Result<Self> {
-        Self::start_as(user, |dir| command(Some(user), dir, "sway"))
+        Self::start_as(user, Shows::Nowhere, |dir| Ok(command(Some(user), dir, "sway")))
     }
 
     /// The same with the sway of Debian trixie, which `make test` unpacks.
     pub fn current(user: &'a TestUser) -> Result<Self> {
         let root = current_root("sway")?;
-        Self::start_as(user, |dir| {
+        Self::start_as(user, Shows::Nowhere, |dir| {
             let mut command = enclosed(&root, user, dir, Path::new("/dev/null"));
             command.arg("sway");
-            command
+            Ok(command)
         })
     }
 
-    fn start_as(user: &'a TestUser, sway: impl FnOnce(&Path) -> Command) -> Result<Self> {
+    /// This machine's in a window that fills the X server `server`: what keyboard and pointer do there, its own do, and the keyboard has this layout.
+    pub fn in_a_window(user: &'a TestUser, server: &Xvfb, layout: &str) -> Result<Self> {
+        Self::start_as(user, Shows::Window { layout }, |dir| {
+            let mut command = command(Some(user), dir, "sway");
+            command.env("DISPLAY", server.display()).env("XAUTHORITY", authority(user, server, dir)?);
+            Ok(command)
+        })
+    }
+
+    /// The same with Debian trixie's.
+    pub fn current_in_a_window(user: &'a TestUser, server: &Xvfb, layout: &str) -> Result<Self> {
+        let root = current_root("sway")?;
+        Self::start_as(user, Shows::Window { layout }, |dir| {
+            let authority = authority(user, server, dir)?;
+            let mut command = enclosed_with(&root, user, dir, Path::new("/dev/null"), &[&server.socket()]);
+            command.env("DISPLAY", server.display()).env("XAUTHORITY", Path::new("/run").join(authority.file_name().unwrap_or_default())).arg("sway");
+            Ok(command)
+        })
+    }
+
+    fn start_as(user: &'a TestUser, shows: Shows<'_>, sway: impl FnOnce(&Path) -> Result<Command>) -> Result<Self> {
         // As an XDG_RUNTIME_DIR is: the owner's alone.
         let dir = tempfile::Builder::new().prefix("torbox-sway-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?;
         user.give(dir.path())?;
         let config = dir.path().join("config");
-        fs::write(&config, format!("output HEADLESS-1 mode {}x{}\ndefault_border none\nxwayland disable\nswaybg_command -\n", SIZE.0, SIZE.1))?;
+        let (backend, own) = match shows {
+            Shows::Nowhere => ("headless", format!("output HEADLESS-1 mode {}x{}\n", SIZE.0, SIZE.1)),
+            Shows::Window { layout } => ("x11", format!("output X11-1 mode {}x{}\ninput * xkb_layout \"{layout}\"\n", SIZE.0, SIZE.1)),
+        };
+        fs::write(&config, own + "default_border none\nxwayland disable\nswaybg_command -\n")?;
         user.give(&config)?;
-        let mut command = sway(dir.path());
+        let mut command = sway(dir.path())?;
         // Its directory is also its working directory, whatever it is called inside.
-        command.args(["-c", "config"]).env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman").env("WLR_LIBINPUT_NO_DEVICES", "1");
+        command.args(["-c", "config"]).env("WLR_BACKENDS", backend).env("WLR_RENDERER", "pixman").env("WLR_LIBINPUT_NO_DEVICES", "1");
         let log = File::create(dir.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn().context("cannot run sway")?;
@@ -95,12 +131,20 @@ pub(super) fn current_root(program: &str) -> Result<PathBuf> {
 /// What runs a program, yet to be named, in `root` as `user`. Of this machine it has the devices and `dir`, which is its `/run`; its
 /// users are those of the file `known`.
 pub(super) fn enclosed(root: &Path, user: &TestUser, dir: &Path, known: &Path) -> Command {
+    enclosed_with(root, user, dir, known, &[])
+}
+
+/// The same, with these sockets of the machine.
+fn enclosed_with(root: &Path, user: &TestUser, dir: &Path, known: &Path, sockets: &[&Path]) -> Command {
     let mut command = Command::new("bwrap");
     for (source, target) in [(root.join("usr"), "/usr"), (root.join("etc"), "/etc"), (known.to_owned(), "/etc/passwd")] {
         command.arg("--ro-bind").arg(source).arg(target);
     }
     command.args(["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--perms", "1777", "--tmpfs", "/tmp"]);
     command.args(["--dev", "/dev", "--bind", "/dev/shm", "/dev/shm", "--proc", "/proc", "--bind"]).arg(dir).args(["/run", "--chdir", "/run"]);
+    for socket in sockets {
+        command.args(["--perms", "0755", "--dir"]).args(socket.parent()).arg("--bind").args([socket, socket]);
+    }
     command.args(["--unshare-pid", "--unshare-net", "--die-with-parent", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "setpriv"]);
     let (uid, gid) = user.ids();
     command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);

@@ -16,6 +16,7 @@ use x11rb::protocol::xproto::{ConnectionExt, ImageFormat, Screen};
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use super::{Input, Picture, SIZE, Watch};
+use crate::process;
 use crate::testnet::daemon::stop;
 use crate::wait;
 
@@ -134,6 +135,13 @@ impl Xvfb {
     /// Looks out for a window from now on; to be called before the program that will open it is started.
     pub fn watch(&self) -> Result<Watch> {
         Watch::start(self.connect()?)
+    }
+
+    /// Gives its keyboard this layout (setxkbmap(1)).
+    pub fn set_layout(&self, layout: &str) -> Result<()> {
+        let mut command = Command::new("setxkbmap");
+        command.args(["-layout", layout]).env("DISPLAY", self.display()).env("XAUTHORITY", self.auth_file());
+        process::output(&mut command).context("cannot set the layout").map(drop)
     }
 
     /// A hand on its mouse and keyboard.

@@ -77,12 +77,17 @@ impl<'a> Hands<'a> {
 
     /// With the page for it, which is shown.
     pub(crate) fn try_everything(&self) {
+        self.try_what_needs_no_clipboard();
+        self.paste_an_address(&format!("{}pasted", self.stage.ground.net.state().named_url));
+    }
+
+    /// The same without what another program copies.
+    pub(crate) fn try_what_needs_no_clipboard(&self) {
         let url = |path: &str| format!("{}{path}", self.stage.ground.net.state().named_url);
         shown(self.stage, self.display, TEXT, self.running);
         self.point_and_turn();
         self.type_an_address(&url("typed"));
         self.open_a_menu(&url("hands"));
-        self.paste_an_address(&url("pasted"));
     }
 
     /// Does something until the page tells that it felt it: a browser that is still busy may miss it.

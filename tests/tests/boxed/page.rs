@@ -14,6 +14,7 @@ use torbox_tests::testnet::{Request, Via};
 use torbox_tests::wait;
 
 use crate::ground::{Stage, outcome, soon};
+use crate::nested::Hands;
 
 /// How long a page may take, from `torbox run` to its text on the screen.
 const PATIENCE: u64 = 120;
@@ -249,6 +250,18 @@ pub(crate) fn on_wayland(stage: &Stage<'_>) {
     let current = Sway::current(&stage.ground.user).unwrap();
     on_compositor(stage, &current.socket(), "wayland", |shot| current.screenshot(shot));
     context_ends_with_torbox(stage, &current);
+}
+
+/// What hands do on Wayland: the keys of a German keyboard, whose map the browser has from torbox.
+pub(crate) fn hands_on_wayland(stage: &Stage<'_>) {
+    let server = Xvfb::start().unwrap();
+    server.set_layout("de").unwrap();
+    let sway = Sway::in_a_window(&stage.ground.user, &server, "de").unwrap();
+    let mut command = stage.run_command_bare("hands", &format!("{}hands", stage.ground.net.state().named_url));
+    command.env("WAYLAND_DISPLAY", sway.socket());
+    let running = stage.start(command, "hands");
+    Hands::new(stage, &server, &running).try_what_needs_no_clipboard();
+    assert_eq!(running.interrupt().unwrap(), Some(0));
 }
 
 /// The page on the compositors of GNOME and of Plasma, which nobody but their own programs may take pictures of: it says itself

@@ -4,7 +4,7 @@
 //! It never tells a client where its window lies, what else is shown, or what was typed elsewhere.
 
 use super::clipboard::Clipboard;
-use super::keymap::Keymap;
+use crate::keymap::Keymap;
 use super::pixels::{Picture, Rect};
 use super::seat::Seat;
 use super::shell::{Menu, Window};

@@ -2,12 +2,11 @@
 //! each of its windows is a window there ([`x11`]); of X it can say nothing, and hears nothing. Without a display server its windows
 //! are pictures in a page ([`served`]).
 //!
-//! [`desk`] holds what clients made; `surface`, `memory`, `shell`, `seat` and `clipboard` are the protocols. `pixels`, `place` and
-//! `keymap` are pure.
+//! [`desk`] holds what clients made; `surface`, `memory`, `shell`, `seat` and `clipboard` are the protocols. `pixels` and `place`
+//! are pure.
 
 mod clipboard;
 mod desk;
-mod keymap;
 mod memory;
 mod pixels;
 mod place;
@@ -17,11 +16,12 @@ mod shell;
 mod surface;
 mod x11;
 
+pub(crate) use served::usual_keymap;
 pub use x11::HostError;
 
+use crate::keymap::Keymap;
 use crate::x11::Cookie;
 use desk::{Desk, Wish};
-use keymap::Keymap;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io;

@@ -1,7 +1,7 @@
 //! Keys and pointer (wl_seat): what the user does over the browser's own windows, and nothing from elsewhere.
 
 use super::desk::{Desk, Id, Shape, Wish};
-use super::keymap::Keymap;
+use crate::keymap::Keymap;
 use super::surface::Surface;
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;

@@ -5,7 +5,7 @@
 
 use super::Host;
 use super::desk::{Desk, Frame, Id, Input, Shape, Wish};
-use super::keymap::Keymap;
+use crate::keymap::Keymap;
 use super::pixels::{Alpha, PIXEL, Picture, Rect};
 use crate::x11::Cookie;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -113,7 +113,7 @@ impl XHost {
         let keys = self.connection.get_keyboard_mapping(first, last.saturating_sub(first).saturating_add(1))?;
         let modifiers = self.connection.get_modifier_mapping()?.reply()?.keycodes;
         let keys = keys.reply()?;
-        Ok(Keymap::new(first, &keys.keysyms, keys.keysyms_per_keycode, &modifiers))
+        Ok(Keymap::of_server(first, &keys.keysyms, keys.keysyms_per_keycode, &modifiers))
     }
 
     fn take_all(&mut self, events: Vec<Event>, desk: &mut Desk) -> Result<(), HostError> {

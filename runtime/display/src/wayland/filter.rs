@@ -172,7 +172,8 @@ impl Filter {
             (Way::Request, "wl_registry", "bind") => self.bind(message),
             (Way::Event, "wl_registry", "global") => Ok(self.offer(message)),
             (Way::Event, "wl_registry", "global_remove") => Ok(self.removed(message)),
-            (Way::Event, "wl_keyboard", "keymap") => copy_keymap(message),
+            (Way::Event, "wl_keyboard", "keymap") => own_keymap(message),
+            (Way::Event, "wl_keyboard", "modifiers") => Ok(real_modifiers(message)),
             _ => Ok(by_policy(way, message)),
         }
     }
@@ -271,11 +272,19 @@ fn by_policy(way: Way, message: &mut Message<'_>) -> Verdict {
     Verdict::Pass
 }
 
-fn copy_keymap(message: &mut Message<'_>) -> Result<Verdict, Fault> {
+fn own_keymap(message: &mut Message<'_>) -> Result<Verdict, Fault> {
     if let [_, Value::Descriptor(map), Value::Word(size)] = message.values.as_mut_slice() {
-        *map = keymap::copy(map, *size).map_err(|_| Fault::Keymap)?;
+        (*map, *size) = keymap::own(map, *size).map_err(|_| Fault::Keymap)?;
     }
     Ok(Verdict::Pass)
+}
+
+/// Those that a map of torbox's own has.
+fn real_modifiers(message: &mut Message<'_>) -> Verdict {
+    if let [_, Value::Word(held), Value::Word(latched), Value::Word(locked), _] = message.values.as_mut_slice() {
+        [held, latched, locked].into_iter().for_each(|mask| *mask &= 0xff);
+    }
+    Verdict::Pass
 }
 
 #[cfg(test)]
@@ -467,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keyboards_map_is_a_copy() {
+    fn the_keyboards_map_is_torboxs_own() {
         let mut client = Connection::new();
         let seat = client.global(2, "wl_seat", 8);
         client.bind(seat, "wl_seat", 7, 3).unwrap();
@@ -477,9 +486,11 @@ mod tests {
         let event = message(4, 0, vec![Value::Word(1), Value::Word(10)]);
         let passed = client.pass(Way::Event, &event, vec![file.reopen().unwrap().into()]).unwrap();
         let [copy] = <[OwnedFd; 1]>::try_from(passed.descriptors).unwrap();
-        let mut read = [0; 16];
+        let mut read = vec![0; 1 << 16];
         let count = rustix::io::pread(&copy, &mut read, 0).unwrap();
-        assert_eq!(&read[..count], b"xkb_keymap");
+        assert!(read.starts_with(b"xkb_keymap {\nxkb_keycodes \"torbox\""), "{}", String::from_utf8_lossy(&read[..count]));
+        assert_eq!(read[count - 1], 0);
+        assert_eq!(passed.bytes[12..], u32::try_from(count).unwrap().to_ne_bytes());
         assert!(File::from(copy).write_all(b"x").is_err(), "sealed");
     }
 

@@ -1,7 +1,7 @@
 //! A keyboard by what its keys mean: a constant US one, whatever the user's is, and spare keys that take what it lacks. So the browser
 //! learns no layout, and each letter that the user's keyboard can make comes. Pure.
 
-use super::super::keymap::Keymap;
+use crate::keymap::Keymap;
 use std::collections::BTreeMap;
 
 /// What the page says of a key.
@@ -167,7 +167,7 @@ mod tests {
     fn what_a_us_keyboard_lacks_is_on_a_spare_key_whatever_is_held() {
         let mut keyboard = Keyboard::default();
         let (umlaut, changed) = press(&mut keyboard, "ä", 0).unwrap();
-        assert!(changed && keyboard.keymap().text.contains(&format!("key <K{umlaut}> {{ type[Group1] = \"PLAIN\", symbols[Group1] = [ 0xe4, 0xe4 ] }};")), "{}", keyboard.keymap().text);
+        assert!(changed && keyboard.keymap().text.contains(&format!("key <K{umlaut}> {{ type[Group1] = \"TWO_LEVEL\", symbols[Group1] = [ 0xe4, 0xe4 ] }};")), "{}", keyboard.keymap().text);
         assert_eq!(press(&mut keyboard, "ä", SHIFT), Some((umlaut, false)));
         // On a German keyboard `/` is had with Shift, and with Caps Lock `A` without.
         assert!(press(&mut keyboard, "/", SHIFT).unwrap().1 && press(&mut keyboard, "A", 0).unwrap().1);

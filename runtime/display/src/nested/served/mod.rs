@@ -9,9 +9,9 @@ mod message;
 mod queue;
 
 use super::desk::{Desk, Id, Input, Shape, Wish};
-use super::keymap::Keymap;
 use super::pixels::{Alpha, Picture, Rect};
 use super::{Host, HostError, PICTURE};
+use crate::keymap::Keymap;
 use keys::Keyboard;
 use message::{Said, Told};
 use queue::Queue;
@@ -81,6 +81,11 @@ pub(in crate::nested) struct PageHost {
     clipboard: Vec<u8>,
     /// Counts what the user copied elsewhere.
     copies: u32,
+}
+
+/// The map of a keyboard of which nothing is known.
+pub(crate) fn usual_keymap() -> Keymap {
+    Keyboard::default().keymap()
 }
 
 impl PageHost {
