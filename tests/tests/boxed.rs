@@ -86,6 +86,8 @@ pub(crate) use as_one;
 as_both! {
     /// The page behind an exit, the inner sandbox while it is shown, and what other calls say of the box meanwhile.
     g9_the_page_comes_through_an_exit_and_the_content_sandbox_is_on: crate::page::exit_page;
+    /// A browser that is not started before tor is connected.
+    a_browser_that_waits_starts_when_tor_is_connected: crate::page::waits;
     /// The page of an onion service.
     the_onion_page_comes: crate::page::onion_page;
     /// The control server as the browser sees it, and `torbox new-identity`.

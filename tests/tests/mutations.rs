@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use torbox_plan::oci::{self, Sources, Uptime};
 use torbox_plan::{
-    BoxName, CgroupAccess, ClientAuth, Container, Display, Host, IdRange, Identity, Image, Intent, Limits, Memory, Link, Mount, Plan, Program, Proof, Role, SuppliedFile, seccomp,
+    BoxName, CgroupAccess, ClientAuth, Container, Display, Host, IdRange, Identity, Image, Intent, Limits, Link, Memory, Mount, Plan, Program, Proof, Role, Start, SuppliedFile, seccomp,
 };
 use torbox_tests::boxed::{Installed, Who, kept_dir};
 use torbox_tests::process;
@@ -351,6 +351,7 @@ fn planned() -> Container {
         program: Program::Audit,
         client_auth: ClientAuth::Required,
         memory: Memory::Nothing,
+        start: Start::Listening,
         torrc: String::new(),
         limits: Limits::default(),
     };

@@ -100,6 +100,11 @@ pub(crate) fn bootstrap(line: &str) -> Option<(u8, String)> {
     Some((percent.parse().ok().filter(|percent| *percent <= 100)?, summary.to_owned()))
 }
 
+/// Whether tor says that it is connected to its network.
+pub(crate) fn is_connected(role: Role, line: &str) -> bool {
+    role == Role::Tor && bootstrap(line).is_some_and(|(percent, _)| percent == 100)
+}
+
 /// The gate and the display say `ready` when their sockets exist, tor that it opened its own.
 pub(crate) fn says_it_listens(role: Role, line: &str) -> bool {
     match role {

@@ -351,6 +351,9 @@ pub(crate) struct Box {
     /// Which display to show the browser on.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) display: DisplayChoice,
+    /// Start the browser once tor is connected, and not before.
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// Print what tor, the gate and the browser say.
     #[arg(long, short)]
     pub(crate) verbose: bool,

@@ -20,7 +20,7 @@ use std::process;
 use toml::{Table, Value};
 
 /// The flags that can be set. Which browser is none of them: nobody shall get the stand-in unawares.
-const SETTINGS: [&str; 11] = ["backend", "channel", "display", "engine", "mirror", "oci-runtime", "proxy", "reachable-ports", "tor", "verbose", "via"];
+const SETTINGS: [&str; 12] = ["backend", "channel", "display", "engine", "mirror", "oci-runtime", "proxy", "reachable-ports", "tor", "verbose", "via", "wait"];
 /// Those of them that mean nothing to a compose file.
 const OF_ENGINES: [&str; 3] = ["backend", "engine", "oci-runtime"];
 /// The command that has all of them.

@@ -30,7 +30,7 @@ use torbox_backend::native::{self, Groups, Launch, LaunchError, Launched, STILL,
 use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
 use torbox_plan::steps::Action;
-use torbox_plan::{Address, BESIDE, BoxName, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role};
+use torbox_plan::{Address, BESIDE, BoxName, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
 
 /// A launch and what to say about it.
 pub(crate) struct Request {
@@ -67,6 +67,11 @@ impl PreparedLaunch {
             Self::Engine(launch) => (&launch.intent, &launch.host),
         };
         Ok(Plan::new(intent, host)?)
+    }
+
+    fn waits(&self) -> bool {
+        let (Self::Native(Launch { intent, .. }) | Self::Engine(engines::Launch { intent, .. })) = self;
+        intent.start == Start::Connected
     }
 
     /// Starts it; `claim` keeps what must be removed afterwards. Beside a native box this process keeps only what supervising needs.
@@ -233,6 +238,7 @@ pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
         program: program.clone(),
         client_auth: if args.browser == Browser::TorBrowser { ClientAuth::Required } else { ClientAuth::Absent },
         memory: if args.profile.is_some() { Memory::Profile } else { Memory::Nothing },
+        start: if args.wait { Start::Connected } else { Start::Listening },
         torrc: torrc.clone(),
         limits: Limits::default(),
     })
@@ -292,6 +298,8 @@ struct Shown {
     way: Way,
     until: Until,
     native: bool,
+    /// Whether the browser starts once tor is connected.
+    waits: bool,
     verbose: bool,
     progress: Progress,
     /// How often was waited in vain for the runtime that makes the box; none once it is made. An engine's has bounds of its own.
@@ -332,7 +340,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
     let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, way, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
+    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -444,12 +452,30 @@ impl Shown {
     }
 
     /// Shows one event; how the box ended, if it did.
+    /// A step of the launch is done: how long the next may take.
+    fn made(&mut self, action: &str) {
+        let is = |step: Action| action == format!("{step:?}");
+        if is(Action::AwaitListeners) && self.waits {
+            self.silence = None;
+            self.connects();
+        } else if is(Action::AwaitNetwork) {
+            self.silence = self.native.then_some(0);
+        } else {
+            self.silence = self.silence.filter(|_| !is(Action::Confine)).map(|_| 0);
+        }
+    }
+
+    fn connects(&mut self) {
+        self.advanced = Some(Instant::now());
+        self.progress.begin("connecting to the Tor network");
+    }
+
     fn show(&mut self, event: Event, output: &mut dyn FnMut(&str)) -> Option<Result<Option<u8>, CliError>> {
         match event {
             Event::NeedsMaps { .. } => return Some(Err(LaunchError::Unknown("needs-maps".to_owned()).into())),
             Event::Done { action, after } => {
                 self.enclosed = true;
-                self.silence = self.silence.filter(|_| action != format!("{:?}", Action::Confine)).map(|_| 0);
+                self.made(&action);
                 if self.verbose {
                     self.progress.note(&format!("torbox: {:8.1} ms  {action}", after as f64 / 1000.0));
                 }
@@ -457,8 +483,9 @@ impl Shown {
             Event::Proved { role, proof } => self.proved(role, proof),
             Event::Running { pid } => {
                 self.state.browser_process = self.native.then_some(pid);
-                self.advanced = Some(Instant::now());
-                self.progress.begin("connecting to the Tor network");
+                if self.state.bootstrap < 100 {
+                    self.connects();
+                }
             }
             Event::Bootstrap { percent, summary } => self.bootstrap(percent, &summary),
             Event::Line { role, text } => self.line(role, text, output),

@@ -18,6 +18,8 @@ pub struct Intent {
     pub client_auth: ClientAuth,
     /// What the browser remembers from one run to the next.
     pub memory: Memory,
+    /// When it starts.
+    pub start: Start,
     /// Lines for tor's configuration file (torrc(5)); what the box depends on is set on tor's command line, which wins.
     pub torrc: String,
     /// Bounds on what the box may use.
@@ -60,6 +62,16 @@ pub enum ClientAuth {
     Required,
     /// A stand-in that cannot authenticate: one isolation group for the box.
     Absent,
+}
+
+/// When a browser starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// As soon as what it connects to listens: its first request waits in tor.
+    Listening,
+    /// Once tor is connected to its network.
+    Connected,
 }
 
 /// What a browser remembers from one run to the next.

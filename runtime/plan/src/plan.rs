@@ -5,7 +5,7 @@
 
 use crate::host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 use crate::ids::{BoxName, BoxPath, Role};
-use crate::intent::{ClientAuth, Image, Intent, Memory, Program};
+use crate::intent::{ClientAuth, Image, Intent, Memory, Program, Start};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,8 @@ pub struct Plan {
     pub outer_gids: Vec<IdMap>,
     /// tor's configuration file, as the user wrote it.
     pub torrc: String,
+    /// When the browser starts.
+    pub start: Start,
 }
 
 /// One container.
@@ -433,7 +435,7 @@ impl Plan {
         let display = seen.as_ref().map(|seen| display(intent, host, seen, &ids));
         let browser = browser(intent, host, seen.as_ref(), &ids)?;
         let containers = [tor(intent, host, &ids)?, gate(intent, host, &ids)].into_iter().chain(display).chain([browser]).collect();
-        Ok(Self { name: intent.name.clone(), containers, outer_uids: ids.outer_uids, outer_gids: ids.outer_gids, torrc: intent.torrc.clone() })
+        Ok(Self { name: intent.name.clone(), containers, outer_uids: ids.outer_uids, outer_gids: ids.outer_gids, torrc: intent.torrc.clone(), start: intent.start })
     }
 
     /// The container that plays `role`.
@@ -833,6 +835,7 @@ mod tests {
     use super::*;
     use crate::facts::{Facts, NetworkFact};
     use crate::intent::Limits;
+    use crate::steps::Action;
     use std::collections::BTreeSet;
 
     fn image(name: &str, program: &str) -> Image {
@@ -847,6 +850,7 @@ mod tests {
             program: Program::Browser { url: Some("https://example.org/".to_owned()) },
             client_auth: ClientAuth::Required,
             memory: Memory::Nothing,
+            start: Start::Listening,
             torrc: String::new(),
             limits: Limits::default(),
         }
@@ -905,8 +909,14 @@ mod tests {
         let plan = Plan::new(&nothing, &Host { display: Display::None, ..root() }).unwrap();
         assert_eq!(plan.containers.iter().map(|container| container.role).collect::<Vec<_>>(), [Role::Tor, Role::Gate, Role::Browser]);
         assert!(crate::steps::of(&plan).all(|step| step.action.role() != Some(Role::Display)));
-        let shown = Plan::new(&intent(), &root()).unwrap();
+        let shown = Plan::new(&Intent { start: Start::Connected, ..intent() }, &root()).unwrap();
         assert_eq!(crate::steps::of(&shown).count(), crate::steps::LAUNCH.len());
+    }
+
+    #[test]
+    fn a_network_is_waited_for_where_that_is_wanted() {
+        let waits = |start| crate::steps::of(&Plan::new(&Intent { start, ..intent() }, &root()).unwrap()).any(|step| step.action == Action::AwaitNetwork);
+        assert_eq!([Start::Listening, Start::Connected].map(waits), [false, true]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The order of a launch, as data. An executor is one loop over [`LAUNCH`]; the documents print it.
 
 use crate::ids::Role;
+use crate::intent::Start;
 use crate::plan::Plan;
 use serde::Serialize;
 
@@ -29,6 +30,8 @@ pub enum Action {
     Start(Role),
     /// Wait until all that the browser connects to listens.
     AwaitListeners,
+    /// Wait until tor is connected to its network, where that is wanted.
+    AwaitNetwork,
     /// Wait until a container's init has proved that nothing gets out.
     Prove(Role),
     /// Give up all that supervising a box does not need.
@@ -41,7 +44,7 @@ impl Action {
     pub const fn role(self) -> Option<Role> {
         match self {
             Self::Create(role) | Self::Verify(role) | Self::Start(role) | Self::Prove(role) => Some(role),
-            Self::Enclose | Self::AwaitListeners | Self::Confine => None,
+            Self::Enclose | Self::AwaitListeners | Self::AwaitNetwork | Self::Confine => None,
         }
     }
 }
@@ -63,8 +66,8 @@ const fn step(action: Action, why: &'static str, undo: Undo) -> Step {
     Step { action, why, undo }
 }
 
-/// The launch, in order; undone in reverse. Where a plan has no container for a role, [`of`] leaves that role's steps out.
-pub const LAUNCH: [Step; 16] = [
+/// The launch, in order; undone in reverse. [`of`] leaves out the steps of a role for which a plan has no container, and what it does not want.
+pub const LAUNCH: [Step; 17] = [
     step(Action::Enclose, "everything after it then ends with this process, even by SIGKILL, and sees no path of the user", Undo::Namespaces),
     step(Action::Create(Role::Tor), "nothing runs before everything is verified", Undo::Delete(Role::Tor)),
     step(Action::Create(Role::Gate), "nothing runs before everything is verified", Undo::Delete(Role::Gate)),
@@ -78,6 +81,7 @@ pub const LAUNCH: [Step; 16] = [
     step(Action::Start(Role::Gate), "before the browser, which would find no socket", Undo::Delete(Role::Gate)),
     step(Action::Start(Role::Display), "likewise", Undo::Delete(Role::Display)),
     step(Action::AwaitListeners, "the browser gives up on a proxy or a display that is not there, and the gate on a tor that is not", Undo::Nothing),
+    step(Action::AwaitNetwork, "where it is asked for: a page that is opened before that waits, or gives up", Undo::Nothing),
     step(Action::Start(Role::Browser), "last: its first request waits in tor until a circuit is up", Undo::Delete(Role::Browser)),
     step(Action::Prove(Role::Browser), "its init tries every way out first, and starts no browser where one is open", Undo::Nothing),
     step(Action::Confine, "last: every step before it needs what is given up", Undo::Namespaces),
@@ -85,7 +89,8 @@ pub const LAUNCH: [Step; 16] = [
 
 /// The steps of the launch of `plan`.
 pub fn of(plan: &Plan) -> impl Iterator<Item = &'static Step> {
-    LAUNCH.iter().filter(|step| step.action.role().is_none_or(|role| plan.container(role).is_some()))
+    let wanted = |action: Action| action != Action::AwaitNetwork || plan.start == Start::Connected;
+    LAUNCH.iter().filter(move |step| wanted(step.action) && step.action.role().is_none_or(|role| plan.container(role).is_some()))
 }
 
 #[cfg(test)]

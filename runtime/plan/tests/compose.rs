@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use torbox_plan::compose::{DisplaySource, Document, Placed, Service, facts, profiles, read, render, yaml};
 use torbox_plan::engine::{Dialect, Unsupported};
-use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess};
+use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess, Start};
 
 const DIALECTS: [Dialect; 2] = [Dialect::Docker, Dialect::Podman];
 
@@ -38,6 +38,7 @@ fn intent(program: Program) -> Intent {
         program,
         client_auth: ClientAuth::Required,
         memory: Memory::Nothing,
+        start: Start::Listening,
         torrc: String::new(),
         limits: Limits::default(),
     }

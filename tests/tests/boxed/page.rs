@@ -107,6 +107,33 @@ pub(crate) fn onion_page(stage: &Stage<'_>) {
     assert_eq!(running.interrupt().unwrap(), Some(0));
 }
 
+/// With `--wait` the browser starts once tor is connected: at once where it is, and never where nothing answers.
+pub(crate) fn waits(stage: &Stage<'_>) {
+    let display = Xvfb::start().unwrap();
+    let before = stage.before(&["waits", "waits-in-vain"]);
+    let page = Awaited::new(stage);
+    let mut command = stage.run_command(&display, "waits", &stage.ground.net.state().named_url);
+    command.arg("--wait");
+    let running = stage.start(command, "waits");
+    page.request(Via::Exit, &running);
+    let said = running.said();
+    let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{said}"));
+    assert!(place("connected to the Tor network") < place("Start(Browser)"), "{said}");
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+
+    let torrc = stage.installed.dir().join("nowhere.torrc");
+    std::fs::write(&torrc, stage.torrc_of_nowhere()).unwrap();
+    std::fs::set_permissions(&torrc, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let mut command = stage.run_command_with(&display, "waits-in-vain", "about:blank", &torrc);
+    command.arg("--wait");
+    let mut running = stage.start(command, "in-vain");
+    running.wait_until_said("AwaitListeners", soon(60)).unwrap();
+    running.wait_until_said("not connected yet, at ", soon(90)).unwrap();
+    assert!(!running.said().contains("Start(Browser)"), "{}", running.said());
+    assert_eq!(running.interrupt().unwrap(), Some(0));
+    before.assert_gone(GONE, "after Ctrl-C");
+}
+
 /// The desktop's entry, opened with an address. Whoever opened it does not wait for it.
 pub(crate) fn from_an_entry(stage: &Stage<'_>) {
     let display = Xvfb::start().unwrap();

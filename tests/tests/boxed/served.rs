@@ -79,7 +79,7 @@ fn in_an_engine(stage: &Stage<'_>, kind: Kind) {
     let display = Xvfb::start().unwrap();
     engines::with(stage, kind, |engine| {
         let mut command = engines::through(stage.run_command_bare("served", &stage.ground.net.state().named_url), engine);
-        command.args(["--display", "served"]);
+        command.args(["--display", "served", "--wait"]);
         let page = Awaited::new(stage);
         let running = stage.start(command, "served");
         page.request(Via::Exit, &running);

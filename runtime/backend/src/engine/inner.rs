@@ -77,7 +77,7 @@ async fn run(began: Instant) -> Result<Option<u8>, EngineError> {
     tokio::spawn(requests(stdin, asked, happened.clone()));
     let rendered = Rendered { volumes: Vec::new(), containers: Vec::new() };
     let secret = random_hex().map_err(EngineError::Launcher)?;
-    let mut launcher = Launcher { launch, plan, client, rendered, secret, roles: Vec::new(), happened, happens, asks, began, supervising: false };
+    let mut launcher = Launcher { launch, plan, client, rendered, secret, roles: Vec::new(), happened, happens, asks, began, supervising: false, connected: false };
     let outcome = match launcher.launch().await {
         Ok(()) => launcher.supervise().await,
         Err(error) => Err(error),
@@ -130,6 +130,8 @@ struct Launcher {
     asks: UnboundedReceiver<Request>,
     began: Instant,
     supervising: bool,
+    /// Whether tor has said that it is connected.
+    connected: bool,
 }
 
 impl Launcher {
@@ -154,6 +156,7 @@ impl Launcher {
             Action::Verify(role) => self.verify(role),
             Action::Start(role) => self.start(role).await,
             Action::AwaitListeners => self.await_listeners().await,
+            Action::AwaitNetwork => self.await_network().await,
             Action::Prove(role) => self.prove(role).await,
             Action::Confine => Ok(()),
         }
@@ -313,12 +316,29 @@ impl Launcher {
             match self.next(Some(deadline)).await? {
                 Some(Happened::Line(Role::Tor, text)) if !proved && tell_proof(Role::Tor, &text) => proved = true,
                 Some(Happened::Line(role, text)) => {
+                    self.connected |= texts::is_connected(role, &text);
                     silent.retain(|awaited| *awaited != role || !texts::says_it_listens(role, &text));
                     line(role, text);
                 }
                 Some(Happened::Closed(role)) => return Err(self.lost(role).await),
                 Some(Happened::CalledOff) => return Err(EngineError::CalledOff),
                 None => return Err(EngineError::Silent { roles: silent, seconds: LISTEN_PATIENCE.as_secs() }),
+            }
+        }
+        Ok(())
+    }
+
+    /// tor may take any time to connect: the launching process tells why, and knows whether to go on.
+    async fn await_network(&mut self) -> Result<(), EngineError> {
+        while !self.connected {
+            match self.next(None).await? {
+                Some(Happened::Line(role, text)) => {
+                    let connected = texts::is_connected(role, &text);
+                    line(role, text);
+                    self.connected = connected;
+                }
+                Some(Happened::Closed(role)) => return Err(self.lost(role).await),
+                Some(Happened::CalledOff) | None => return Err(EngineError::CalledOff),
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use super::observe::{ObserveError, observe};
 use super::launch::{Launch, Supplies};
 use crate::protocol::{Event, Request};
 use super::supervise::{Ending, Flow, Happening, Watch, Watched, end};
-use crate::texts::{self, bootstrap, opened, says_it_listens};
+use crate::texts::{self, bootstrap, is_connected, opened, says_it_listens};
 use nix::sys::signal::{Signal, kill};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -108,7 +108,7 @@ fn run() -> Result<Option<u8>, InnerError> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| InnerError::Watch(errno.into()))?;
     let mut watch = Watch::new().map_err(|errno| InnerError::Watch(errno.into()))?;
     let Launch { intent, host, supplies } = watch.requests().launch().map_err(InnerError::Request)?;
-    let mut launcher = Launcher { plan: Plan::new(&intent, &host)?, supplies, watch, boxed: Vec::new(), began };
+    let mut launcher = Launcher { plan: Plan::new(&intent, &host)?, supplies, watch, boxed: Vec::new(), began, connected: false };
     let outcome = launcher.launch().and_then(|()| launcher.supervise());
     let undone = launcher.undo();
     let code = outcome?;
@@ -121,6 +121,8 @@ struct Launcher {
     watch: Watch,
     boxed: Vec<Watched>,
     began: Instant,
+    /// Whether tor was connected before all listened.
+    connected: bool,
 }
 
 impl Launcher {
@@ -154,6 +156,7 @@ impl Launcher {
                 if role == Role::Browser { report(&Event::Running { pid }).map_err(InnerError::Report) } else { Ok(()) }
             }
             Action::AwaitListeners => self.await_listeners(),
+            Action::AwaitNetwork => self.await_network(),
             Action::Prove(role) => self.prove(role),
             Action::Confine => Ok(confine_inner(self.plan.containers.iter().map(|container| container.cgroup.path.as_str()))?),
         }
@@ -204,8 +207,10 @@ impl Launcher {
     fn await_listeners(&mut self) -> Result<(), InnerError> {
         let mut silent: Vec<Role> = self.plan.containers.iter().map(|container| container.role).filter(|role| *role != Role::Browser).collect();
         let mut proved = !self.planned(Role::Tor)?.proves();
+        let mut connected = false;
         let mut listen = |happening: Happening<'_>| {
             if let Happening::Line(role, line) = happening {
+                connected |= is_connected(role, line);
                 if role == Role::Tor && !proved && tell_proof(role, line) {
                     proved = true;
                     return Flow::More;
@@ -215,12 +220,31 @@ impl Launcher {
             respond(happening);
             if proved && silent.is_empty() { Flow::Enough } else { Flow::More }
         };
-        match self.watch.run(&mut self.boxed, Some(Instant::now() + LISTEN_PATIENCE), &mut listen) {
+        let watched = self.watch.run(&mut self.boxed, Some(Instant::now() + LISTEN_PATIENCE), &mut listen);
+        self.connected = connected;
+        match watched {
             Ok(None) => Ok(()),
             Ok(Some(Ending::Exited(role, code))) => Err(InnerError::Lost(role, code)),
             Ok(Some(Ending::Asked)) => Err(InnerError::CalledOff),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(InnerError::Silent(silent)),
             Err(error) => Err(InnerError::Watch(error)),
+        }
+    }
+
+    /// tor may take any time to connect: the launching process tells why, and knows whether to go on.
+    fn await_network(&mut self) -> Result<(), InnerError> {
+        if self.connected {
+            return Ok(());
+        }
+        let mut connected = |happening: Happening<'_>| {
+            let done = matches!(&happening, Happening::Line(role, line) if is_connected(*role, line));
+            respond(happening);
+            if done { Flow::Enough } else { Flow::More }
+        };
+        match self.watch.run(&mut self.boxed, None, &mut connected).map_err(InnerError::Watch)? {
+            None => Ok(()),
+            Some(Ending::Exited(role, code)) => Err(InnerError::Lost(role, code)),
+            Some(Ending::Asked) => Err(InnerError::CalledOff),
         }
     }
 

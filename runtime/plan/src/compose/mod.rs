@@ -134,7 +134,7 @@ const COVERABLE: [&str; 8] =
 /// # Errors
 /// [`Unsupported`] when the plan was made for other containers than an engine's, or names what the file cannot.
 pub fn render(plan: &Plan, placed: &Placed) -> Result<Document, Unsupported> {
-    let Plan { name: _, containers, outer_uids, outer_gids, torrc: _ } = plan;
+    let Plan { name: _, containers, outer_uids, outer_gids, torrc: _, start: _ } = plan;
     if !outer_uids.is_empty() || !outer_gids.is_empty() {
         return Err(Unsupported::Ids);
     }

@@ -176,7 +176,7 @@ pub fn policy_volume(name: &BoxName) -> String {
 /// # Errors
 /// [`Unsupported`] when something cannot be expressed; nothing is left out silently.
 pub fn render(plan: &Plan, engine: &Engine, placed: &Placed) -> Result<Rendered, Unsupported> {
-    let Plan { name, containers, outer_uids, outer_gids, torrc: _ } = plan;
+    let Plan { name, containers, outer_uids, outer_gids, torrc: _, start: _ } = plan;
     if !outer_uids.is_empty() || !outer_gids.is_empty() {
         return Err(Unsupported::Ids);
     }
