@@ -10,6 +10,6 @@ pub mod files;
 #[cfg(target_os = "linux")]
 pub mod native;
 pub mod protocol;
-mod secret;
+pub mod secret;
 mod system;
 mod texts;

@@ -245,7 +245,7 @@ impl Setting {
             Err(error) => {
                 let value = error.get(ContextKind::InvalidValue).map(ToString::to_string).unwrap_or_default();
                 let hint = error.source().map_or_else(|| self.expected(), ToString::to_string);
-                Err(CliError::WrongSetting { place, name: self.name, value, hint })
+                Err(CliError::WrongSetting { place, name: self.name, value: without_login(&value), hint })
             }
         }
     }
@@ -261,6 +261,15 @@ impl Setting {
             values => values.join(", "),
         };
         format!("it can be: {expected}")
+    }
+}
+
+/// A URL without who may use it, as it is shown; what is none stays.
+fn without_login(value: &str) -> String {
+    let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+    match rest.rsplit_once('@') {
+        Some((_, place)) if !scheme.is_empty() => format!("{scheme}://...@{place}"),
+        _ => value.to_owned(),
     }
 }
 
@@ -301,6 +310,8 @@ mod tests {
         let hint = |text: &str| if let CliError::WrongSetting { hint, .. } = said(text) { hint } else { String::new() };
         assert!(hint("display = \"windows\"").starts_with("it can be: auto, wayland, "));
         assert!(hint("proxy = \"socks5://proxy.example:1\"").contains("ADDRESS:PORT is missing"));
+        let refused = said("proxy = \"socks5://me:secret@proxy.example:1\"").to_string();
+        assert!(refused.contains("socks5://...@proxy.example:1") && !refused.contains("secret"), "{refused}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use torbox_backend::native;
+use torbox_backend::secret::random_hex;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Bytes, Message, WebSocket};
 
@@ -46,7 +47,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn serve(socket: &Path) -> io::Result<()> {
-    let secret = native::random_hex()?;
+    let secret = random_hex()?;
     let displays = UnixListener::bind(socket)?;
     // The directory is the user's alone. The display is handed the socket by a mount.
     std::fs::set_permissions(socket, PermissionsExt::from_mode(0o666))?;

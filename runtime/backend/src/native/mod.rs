@@ -27,7 +27,6 @@ mod outer;
 mod requests;
 mod supervise;
 
-pub use crate::secret::random_hex;
 pub use confine::{ConfineError, confine_launcher, confine_viewer};
 pub use files::Files;
 pub use host::{Groups, IdError, groups, identity, remove_left_cgroups};
