@@ -57,9 +57,9 @@ pub(crate) fn pages(stage: &Stage<'_>, kind: Kind, vias: &[Via]) {
             let state = stage.ground.net.state();
             let url = if via == Via::Exit { &state.named_url } else { &state.onion_url };
             let display = Xvfb::start().unwrap();
-            let page = Awaited::new(stage);
+            let page = if via == Via::Onion { Awaited::of_onion(stage) } else { Awaited::new(stage) };
             let running = stage.start(through(stage.run_command(&display, "engine", url), engine), "engine");
-            page.request(via, &running);
+            if via == Via::Onion { page.request_of_onion("engine", &running) } else { page.request(via, &running) };
             page.text(|shot| display.screenshot(shot), &running);
             if via == Via::Exit {
                 its_user_is_served(stage, engine, &running);

@@ -36,6 +36,22 @@ impl<'a> Awaited<'a> {
         Self { stage, mark: stage.ground.net.web_log().mark(), deadline: soon(PATIENCE) }
     }
 
+    /// The page of the onion service: tor forgets only after two minutes that it did not reach where that is introduced.
+    pub(crate) fn of_onion(stage: &'a Stage<'a>) -> Self {
+        Self { deadline: soon(2 * PATIENCE), ..Self::new(stage) }
+    }
+
+    /// The request for it by box `name`. A rendezvous that fails, as happens in a network of a few relays, is tried again as a user would.
+    pub(crate) fn request_of_onion(&self, name: &str, running: &RunningBox) -> Request {
+        let log = self.stage.ground.net.web_log();
+        while Instant::now() + ONCE_MORE < self.deadline && log.wait_for(self.mark, Instant::now() + ONCE_MORE, |request| request.via == Via::Onion).unwrap().is_none() {
+            eprintln!("not asked for yet: once more; torbox said last:\n{}", running.said_last());
+            let (code, _, said) = self.stage.call(&["open", "--name", name, &self.stage.ground.net.state().onion_url]);
+            assert_eq!(code, Some(0), "{said}; torbox said last:\n{}", running.said_last());
+        }
+        self.request(Via::Onion, running)
+    }
+
     /// The request for it, of which the web server's log tells.
     pub(crate) fn request(&self, via: Via, running: &RunningBox) -> Request {
         self.request_of(via, "/", running)
@@ -91,17 +107,9 @@ fn display_alone_has_the_server(display: &Xvfb, running: &RunningBox) {
 /// The page of the onion service.
 pub(crate) fn onion_page(stage: &Stage<'_>) {
     let display = Xvfb::start().unwrap();
-    let page = Awaited { deadline: soon(2 * PATIENCE), ..Awaited::new(stage) };
-    let url = &stage.ground.net.state().onion_url;
-    let running = stage.open(&display, "onion", url);
-    // A rendezvous that fails, as happens in a network of a few relays, is tried again as a user would.
-    let log = stage.ground.net.web_log();
-    while Instant::now() + ONCE_MORE < page.deadline && log.wait_for(page.mark, Instant::now() + ONCE_MORE, |request| request.via == Via::Onion).unwrap().is_none() {
-        eprintln!("not asked for yet: once more; torbox said last:\n{}", running.said_last());
-        let (code, _, said) = stage.call(&["open", "--name", "onion", url]);
-        assert_eq!(code, Some(0), "{said}; torbox said last:\n{}", running.said_last());
-    }
-    let request = page.request(Via::Onion, &running);
+    let page = Awaited::of_onion(stage);
+    let running = stage.open(&display, "onion", &stage.ground.net.state().onion_url);
+    let request = page.request_of_onion("onion", &running);
     assert_eq!(format!("http://{}/", request.host), stage.ground.net.state().onion_url);
     page.text(|shot| display.screenshot(shot), &running);
     assert_eq!(running.interrupt().unwrap(), Some(0));
