@@ -245,6 +245,10 @@ mod tests {
         assert_eq!(one, two);
         assert!(one.text.contains("key <K24> { type[Group1] = \"ALPHABETIC\", symbols[Group1] = [ 0x71, 0x51 ] };\n"), "{}", one.text);
         assert!(one.text.contains("modifier_map Shift { <K50> };") && !one.text.contains("K252"), "{}", one.text);
+        let second = one.text.replace("type[Group1] = \"ALPHABETIC\", symbols[Group1] = [ 0x71, 0x51 ]", "symbols[Group1] = [ NoSymbol ], type[Group2] = \"ALPHABETIC\", symbols[Group2] = [ 0x71, 0x51 ]");
+        assert_ne!(second, one.text);
+        let second = Keymap::of_compositor(second.as_bytes()).unwrap().text;
+        assert!(second.contains("symbols[Group1] = [ 0x71, 0x51 ], type[Group2]"), "a layout that says nothing of a key: {second}");
         let three = Keymap::of_compositor(written("weston", types, "type = \"MINE\",", "").replace("[ q, Q ]", "[ a, A ]").as_bytes()).unwrap();
         assert_ne!(one, three, "the positive control");
     }

@@ -3,7 +3,7 @@
 
 use super::Key;
 use kbvm::ModifierMask;
-use kbvm::xkb::keymap::{KeyGroup, Keymap};
+use kbvm::xkb::keymap::{self, KeyGroup, Keymap};
 use kbvm::xkb::Context;
 use kbvm::xkb::diagnostic::Diagnostic;
 
@@ -31,14 +31,14 @@ pub(super) fn read(text: &[u8]) -> Option<Map> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     let map = context.build().keymap_from_bytes(Vec::<Diagnostic>::new(), None, text).ok()?;
     let (level3, level5) = (place(&map, "LevelThree").unwrap_or(LEVEL3), place(&map, "LevelFive").unwrap_or(LEVEL5));
-    let mut keys: Vec<_> = map
-        .keys()
-        .filter_map(|key| {
-            let groups = key.groups().take(GROUPS).map(|group| group.map(|group| symbols(group, level3, level5)).unwrap_or_default());
-            Some(Key { code: u8::try_from(key.keycode().to_x11()).ok()?, groups: groups.collect() })
-        })
-        .filter(|key| key.groups.iter().any(|levels| !levels.is_empty()))
-        .collect();
+    let of = |key: &keymap::Key| {
+        let mut groups: Vec<_> = key.groups().take(GROUPS).map(|group| group.map(|group| symbols(group, level3, level5)).unwrap_or_default()).collect();
+        // A layout that says nothing of a key leaves it to the others.
+        let other = groups.iter().find(|levels| !levels.is_empty())?.clone();
+        groups.iter_mut().filter(|levels| levels.is_empty()).for_each(|levels| levels.clone_from(&other));
+        Some(Key { code: u8::try_from(key.keycode().to_x11()).ok()?, groups })
+    };
+    let mut keys: Vec<_> = map.keys().filter_map(of).collect();
     keys.sort_by_key(|key| key.code);
     Some(Map { keys, level3, level5 })
 }
