@@ -140,6 +140,25 @@ impl<'a> Hands<'a> {
         });
     }
 
+    /// What is on the page is copied, and comes out with a click on the button at `out`, and not before.
+    pub(crate) fn copy_out(&self, text: &str, out: (i16, i16)) {
+        let copy = || {
+            self.input.press(&["Control", "a"]).unwrap();
+            self.input.press(&["Control", "c"]).unwrap();
+        };
+        copy();
+        let early = wait::retry(Duration::from_millis(500), soon(3), || copied(self.display).filter(|copied| copied.contains(text)));
+        assert_eq!(early, None, "nobody asked for it");
+        let taken = wait::retry(Duration::from_secs(1), soon(PATIENCE), || {
+            copy();
+            std::thread::sleep(Duration::from_secs(1));
+            self.input.button(1, out.0, out.1).unwrap();
+            std::thread::sleep(Duration::from_secs(1));
+            copied(self.display).filter(|copied| copied.contains(text))
+        });
+        assert!(taken.is_some(), "{:?}; torbox said last:\n{}", copied(self.display), self.running.said_last());
+    }
+
     /// The browser follows its window's size, and fills the screen when it is told to.
     fn resize(&self, url: &str) {
         self.until_felt("/hands", || self.address(|| self.input.write(url).unwrap()));
@@ -160,6 +179,18 @@ fn window_of(server: &RustConnection) -> Window {
     let all = server.query_tree(server.setup().roots[0].root).unwrap().reply().unwrap().children;
     let title = |window: &Window| server.get_property(false, *window, AtomEnum::WM_NAME, AtomEnum::STRING, 0, 64).unwrap().reply().unwrap().value;
     all.into_iter().find(|window| title(window).starts_with(b"torbox: ")).expect("the box has a window")
+}
+
+/// The clipboard of the X server, as any program can have it.
+fn copied(display: &Xvfb) -> Option<String> {
+    let connection = display.connect().unwrap();
+    let (window, root) = (connection.generate_id().unwrap(), connection.setup().roots[0].root);
+    connection.create_window(0, window, root, 0, 0, 1, 1, 0, WindowClass::INPUT_OUTPUT, 0, &CreateWindowAux::new()).unwrap();
+    let [clipboard, utf8] = ["CLIPBOARD", "UTF8_STRING"].map(|name| connection.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom);
+    connection.convert_selection(window, clipboard, utf8, utf8, x11rb::CURRENT_TIME).unwrap().check().unwrap();
+    wait::retry(Duration::from_millis(20), soon(2), || connection.poll_for_event().unwrap())?;
+    let text = connection.get_property(false, window, utf8, AtomEnum::ANY, 0, 1 << 16).unwrap().reply().unwrap().value;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Another program, which copied a text.

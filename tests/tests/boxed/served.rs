@@ -16,6 +16,9 @@ use crate::ground::{Stage, soon};
 use crate::nested::{Hands, shown};
 use crate::page::{Awaited, content_sandbox_is_on};
 
+/// Where the page has its button to take out what was copied.
+const OUT: (i16, i16) = (1200, 775);
+
 /// The user's ordinary browser.
 struct Ordinary(Child);
 
@@ -52,7 +55,9 @@ pub(crate) fn in_a_browser(stage: &Stage<'_>) {
     let (place, secret) = address.split_once('#').unwrap();
     let client = stage.ground.net.client();
     let ordinary = Ordinary::start(&display, &client, stage.out.path(), &address);
-    Hands::new(stage, &display, &running).try_everything();
+    let hands = Hands::new(stage, &display, &running);
+    hands.try_everything();
+    hands.copy_out("no such page", OUT);
     content_sandbox_is_on(&running);
     // Any user of the machine, and any page, can connect, and does not know the secret; who knows it is let in, and shows the box then.
     assert_eq!(screen(&client, place, &"0".repeat(secret.len())), "403");

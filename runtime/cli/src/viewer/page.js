@@ -1,7 +1,7 @@
 // Shows the screen of a box, and tells the box of keys and pointer. The messages are described in torbox-display, served/message.rs.
 // What the box sends is pixels, the pointer's look out of a closed list, and titles: nothing of it is ever read as HTML, CSS or a script.
 "use strict";
-const [screen, keys, place, windows, said] = ["screen", "keys", "place", "windows", "said"].map((id) => document.getElementById(id));
+const [screen, keys, place, windows, said, out] = ["screen", "keys", "place", "windows", "said", "out"].map((id) => document.getElementById(id));
 const canvas = screen.getContext("2d", { alpha: false });
 const CURSORS = ["default", "none", "pointer", "text", "progress", "crosshair", "move", "ew-resize", "ns-resize", "nesw-resize", "nwse-resize", "help", "not-allowed"];
 const MAC = navigator.platform.startsWith("Mac");
@@ -56,6 +56,12 @@ socket.onmessage = ({ data }) => {
     }
     case "w":
       list(view);
+      break;
+    case "o":
+      out.hidden = view.getUint8(1) !== 1;
+      break;
+    case "v":
+      copied(new TextDecoder().decode(data.slice(1)));
       break;
   }
 };
@@ -172,6 +178,21 @@ keys.addEventListener("input", (event) => {
 keys.addEventListener("focus", () => say("f", 1));
 keys.addEventListener("blur", () => say("f", 0));
 window.addEventListener("blur", () => { elsewhere = true; });
+
+// What was copied in the box comes out when the user says so, and at no other time: the box is not believed that it was asked.
+let wanted = false;
+out.addEventListener("click", () => {
+  wanted = true;
+  say("y");
+  keys.focus();
+});
+function copied(text) {
+  if (!wanted) return;
+  wanted = false;
+  out.hidden = true;
+  elsewhere = false;
+  navigator.clipboard.writeText(text).catch(() => window.prompt("To be copied:", text));
+}
 
 // The screen is as large as the page.
 let last = "";

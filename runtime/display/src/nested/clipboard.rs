@@ -1,11 +1,13 @@
 //! The clipboard (wl_data_device_manager): between the browser's own windows always; from the user's into the browser when the
-//! user pastes, that is when a client with the keyboard asks within moments of a key or a button. Nothing goes out: of what a
-//! client without the X server's trust offers, other programs get nothing. Nothing is dragged in or out.
+//! user pastes, that is when a client with the keyboard asks within moments of a key or a button. Nothing goes out but what the user takes
+//! out of a served display ([`Desk::take_out`]): of what a client without the X server's trust offers, other programs get nothing. Nothing
+//! is dragged in or out.
 
 use super::desk::{Desk, Wish};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{Errno, write};
+use rustix::io::{Errno, read, write};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::time::{Duration, Instant};
 use wayland_server::backend::ClientId;
 use wayland_server::protocol::{wl_data_device, wl_data_device_manager, wl_data_offer, wl_data_source};
@@ -19,6 +21,9 @@ const SETTLED: Duration = Duration::from_millis(500);
 const TEXT: [&str; 3] = ["text/plain;charset=utf-8", "UTF8_STRING", "text/plain"];
 /// Who can wait for the user's clipboard at once.
 const WAITING: usize = 8;
+/// Bytes that the user can take out at once, and how long the browser may take to give them.
+const TAKEN: usize = 1 << 20;
+const GIVES: Duration = Duration::from_secs(2);
 /// Devices, sources, offers' types and readers at once.
 const MANY: usize = 64;
 
@@ -28,6 +33,8 @@ pub(super) struct Clipboard {
     devices: Vec<wl_data_device::WlDataDevice>,
     /// What the browser copied last, as long as the user copied nothing elsewhere.
     own: Option<wl_data_source::WlDataSource>,
+    /// Counts what the browser copied.
+    copies: u32,
     /// Who had the user's clipboard when the browser was last turned to.
     owner: u32,
     acted: Option<Instant>,
@@ -37,6 +44,15 @@ pub(super) struct Clipboard {
     readers: Vec<OwnedFd>,
     /// Who is being told.
     told: Vec<(OwnedFd, Vec<u8>)>,
+    /// What the user takes out.
+    taken: Option<Taken>,
+}
+
+/// What comes of what the browser copied.
+struct Taken {
+    from: OwnedFd,
+    text: Vec<u8>,
+    since: Instant,
 }
 
 /// Whose an offer is.
@@ -63,9 +79,31 @@ impl Clipboard {
         });
     }
 
-    /// Whether [`Self::tell`] has more to do.
-    pub(super) const fn is_telling(&self) -> bool {
-        !self.told.is_empty()
+    /// Whether [`Self::tell`] or [`Self::taken`] has more to do.
+    pub(super) const fn is_busy(&self) -> bool {
+        !self.told.is_empty() || self.taken.is_some()
+    }
+
+    /// What the browser copied last, by its number; none if the user copied something elsewhere since.
+    pub(super) fn own(&self) -> Option<u32> {
+        self.own.as_ref().map(|_| self.copies)
+    }
+
+    /// What the user took out, once it is there as a whole. Of a browser that is too slow, or has too much, it is nothing.
+    pub(super) fn taken(&mut self) -> Option<String> {
+        let taken = self.taken.as_mut()?;
+        let mut buffer = vec![0; 1 << 14];
+        let whole = loop {
+            match read(&taken.from, buffer.as_mut_slice()) {
+                Ok(0) => break true,
+                Ok(count) if taken.text.len() + count <= TAKEN => taken.text.extend(buffer.iter().take(count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if taken.since.elapsed() < GIVES => return None,
+                _ => break false,
+            }
+        };
+        let Taken { text, .. } = self.taken.take()?;
+        whole.then(|| String::from_utf8_lossy(&text).into_owned())
     }
 }
 
@@ -103,6 +141,19 @@ impl Desk {
         self.clipboard.answered = Some(Instant::now());
     }
 
+    /// The user wants what the browser copied, as text, elsewhere.
+    pub(super) fn take_out(&mut self) {
+        use std::os::fd::AsFd as _;
+        let Some(own) = &self.clipboard.own else { return };
+        let types = own.data::<Types>().map(Types::all).unwrap_or_default();
+        let Some(kind) = TEXT.into_iter().find(|kind| types.iter().any(|own| own == kind)) else { return };
+        let Ok((from, to)) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None) else { return };
+        if fcntl_getfl(&from).and_then(|flags| fcntl_setfl(&from, flags | OFlags::NONBLOCK)).is_ok() {
+            own.send(kind.to_owned(), to.as_fd());
+            self.clipboard.taken = Some(Taken { from, text: Vec::new(), since: Instant::now() });
+        }
+    }
+
     /// The user pressed something in the browser. A client keeps what it was told for as long as an offer stands: some time after it
     /// was told something there is a new one, for which it asks anew. At once would be too soon, because that ends its reading.
     pub(super) fn user_acted(&mut self) {
@@ -122,6 +173,7 @@ impl Desk {
         if !self.has_keyboard(client) {
             return source.iter().for_each(wl_data_source::WlDataSource::cancelled);
         }
+        self.clipboard.copies = self.clipboard.copies.wrapping_add(1);
         if let Some(old) = std::mem::replace(&mut self.clipboard.own, source) {
             old.cancelled();
         }

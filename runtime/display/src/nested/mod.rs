@@ -60,6 +60,9 @@ trait Host {
     /// Shows what has changed.
     fn show(&mut self, desk: &mut Desk) -> Result<(), HostError>;
 
+    /// Hands over what the user takes out of the browser.
+    fn hand_out(&mut self, _text: &str) {}
+
     /// Sends what can be sent.
     fn flush(&mut self) -> Result<(), HostError>;
 
@@ -156,11 +159,14 @@ impl Nested {
             }
         }
         self.desk.clipboard.tell();
+        if let Some(text) = self.desk.clipboard.taken() {
+            self.host.hand_out(&text);
+        }
         self.host.flush()?;
         // What came with an answer of the X server is heard now: no socket tells of it any more.
         self.host.hear(&mut self.desk)?;
         self.wayland.flush_clients()?;
-        let more = waits || self.desk.clipboard.is_telling() || self.host.is_sending() || !self.desk.wishes.is_empty();
+        let more = waits || self.desk.clipboard.is_busy() || self.host.is_sending() || !self.desk.wishes.is_empty();
         Ok(more.then(|| pace.saturating_sub(self.shown.elapsed())))
     }
 }

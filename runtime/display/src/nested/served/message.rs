@@ -30,6 +30,8 @@ pub(super) enum Said<'a> {
     Text(&'a str),
     /// What the user pastes. `v`, UTF-8.
     Copied(&'a str),
+    /// The user wants what was copied in the box. `y`.
+    Wanted,
     /// Put a window above the others. `s`, its number.
     Raise(Id),
     /// Close a window. `x`, its number.
@@ -47,6 +49,7 @@ pub(super) fn read(message: &[u8]) -> Option<Said<'_>> {
         (b'r', &[a, b, c, d]) => Some(Said::Size((side(a, b), side(c, d)))),
         (b'g', []) => Some(Said::Gone),
         (b'a', []) => Some(Said::Shown),
+        (b'y', []) => Some(Said::Wanted),
         (b'f', &[has]) => bit(has).map(Said::Focus),
         (b'm', &[a, b, c, d, e, f]) => Some(Said::Motion { modifiers: short(a, b), at: (side(c, d), side(e, f)) }),
         (b'b', &[a, b, c, d, e, f, button @ 1..=9, pressed]) => {
@@ -72,6 +75,10 @@ pub(super) enum Told<'a> {
     Picture { rect: Rect, screen: &'a Picture },
     /// How the pointer looks. `c`, a value of the property `cursor` of style sheets.
     Cursor(&'a str),
+    /// Whether something was copied in the box that the user can have. `o`, 0 or 1.
+    Offer(bool),
+    /// What the user wanted of it. `v`, UTF-8.
+    Text(&'a str),
     /// All windows but dialogs. `w`, the topmost one's number, and for each its number, the length of its title, the title.
     Windows { top: Option<Id>, all: &'a [(Id, &'a str)] },
 }
@@ -95,6 +102,11 @@ impl Told<'_> {
             Self::Cursor(name) => {
                 to.push(b'c');
                 to.extend(name.as_bytes());
+            }
+            Self::Offer(there) => to.extend([b'o', u8::from(*there)]),
+            Self::Text(text) => {
+                to.push(b'v');
+                to.extend(text.as_bytes());
             }
             Self::Windows { top, all } => {
                 to.push(b'w');
@@ -155,11 +167,12 @@ mod tests {
     #[test]
     fn what_the_page_says_is_read_and_nothing_else() {
         let key = |place, symbol| Key { place, symbol };
-        let said: [(&[u8], Said<'_>); 12] = [
+        let said: [(&[u8], Said<'_>); 13] = [
             (b"h\x05\0\x03\x20", Said::Here((1280, 800))),
             (b"r\0\x01\0\x02", Said::Size((1, 2))),
             (b"g", Said::Gone),
             (b"a", Said::Shown),
+            (b"y", Said::Wanted),
             (b"f\x01", Said::Focus(true)),
             (b"m\0\x05\0\x01\0\x02", Said::Motion { at: (1, 2), modifiers: 5 }),
             (b"b\0\0\0\x01\0\x02\x03\x01", Said::Button { button: 3, pressed: true, at: (1, 2), modifiers: 0 }),

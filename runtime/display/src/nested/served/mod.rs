@@ -81,6 +81,8 @@ pub(in crate::nested) struct PageHost {
     clipboard: Vec<u8>,
     /// Counts what the user copied elsewhere.
     copies: u32,
+    /// What the page was told that it can take out.
+    offered: Option<u32>,
 }
 
 /// The map of a keyboard of which nothing is known.
@@ -106,6 +108,7 @@ impl PageHost {
             cursor: "default",
             clipboard: Vec::new(),
             copies: 0,
+            offered: None,
         })
     }
 
@@ -148,6 +151,7 @@ impl PageHost {
                 desk.clipboard_is_of(self.copies);
                 desk.offer_to_focused();
             }
+            Said::Wanted => desk.take_out(),
             Said::Raise(id) => self.raise(id, desk),
             Said::Close(id) => desk.take(Input::Closed { window: id }),
         }
@@ -159,6 +163,7 @@ impl PageHost {
         self.queue.push(&Told::Cursor(self.cursor));
         self.damage = Rect::of(self.screen.size());
         self.renamed = true;
+        self.offered = None;
     }
 
     fn key(&mut self, key: &keys::Key<'_>, pressed: bool, modifiers: u16, desk: &mut Desk) {
@@ -332,7 +337,17 @@ impl Host for PageHost {
                 self.take(said, desk);
             }
         }
+        let own = desk.clipboard.own();
+        if self.page != Page::Absent && std::mem::replace(&mut self.offered, own) != own {
+            self.queue.push(&Told::Offer(own.is_some()));
+        }
         Ok(())
+    }
+
+    fn hand_out(&mut self, text: &str) {
+        if self.page != Page::Absent {
+            self.queue.push(&Told::Text(text));
+        }
     }
 
     fn fulfil(&mut self, wish: Wish, desk: &mut Desk) -> Result<(), HostError> {
