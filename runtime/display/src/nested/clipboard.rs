@@ -174,7 +174,8 @@ impl Desk {
             return source.iter().for_each(wl_data_source::WlDataSource::cancelled);
         }
         self.clipboard.copies = self.clipboard.copies.wrapping_add(1);
-        if let Some(old) = std::mem::replace(&mut self.clipboard.own, source) {
+        // Firefox says the same one twice.
+        if let Some(old) = std::mem::replace(&mut self.clipboard.own, source).filter(|old| self.clipboard.own.as_ref() != Some(old)) {
             old.cancelled();
         }
         self.offer_clipboard(client);
