@@ -111,10 +111,10 @@ impl Tor {
         Self { child: tor.stdin(Stdio::null()).stdout(fs::File::create(&log).unwrap()).spawn().unwrap(), log }
     }
 
-    /// Waits until it says `word`.
+    /// Waits until it says `word`. One that may use a single relay waits for the next consensus, where the relay was late for this one.
     pub(crate) fn wait_for(&self, word: &str) {
         let seen = || Ok(wait::text_so_far(&self.log).contains(word).then_some(()));
-        let came = wait::on_change(&self.log, Instant::now() + Duration::from_secs(60), seen).unwrap();
+        let came = wait::on_change(&self.log, Instant::now() + Duration::from_secs(150), seen).unwrap();
         assert!(came.is_some(), "tor does not say {word}:\n{}", wait::text_so_far(&self.log));
     }
 }
