@@ -101,7 +101,7 @@ fn pass_on(client: &mut UnixStream) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Takes no more than `1` byte at a time.
+    /// Takes one byte at a time.
     struct Slow(Vec<u8>);
 
     impl Write for Slow {

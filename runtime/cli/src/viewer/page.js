@@ -1,5 +1,6 @@
 // Shows the screen of a box, and tells the box of keys and pointer. The messages are described in torbox-display, served/message.rs.
-// What the box sends is pixels, the pointer's look out of a closed list, and titles: nothing of it is ever read as HTML, CSS or a script.
+// What the box sends is pixels, the pointer's look out of a closed list, titles, and the text that its user asked for: nothing of it is ever
+// read as HTML, CSS or a script.
 "use strict";
 const [screen, keys, place, windows, said, out] = ["screen", "keys", "place", "windows", "said", "out"].map((id) => document.getElementById(id));
 const canvas = screen.getContext("2d", { alpha: false });
@@ -179,16 +180,18 @@ keys.addEventListener("focus", () => say("f", 1));
 keys.addEventListener("blur", () => say("f", 0));
 window.addEventListener("blur", () => { elsewhere = true; });
 
-// What was copied in the box comes out when the user says so, and at no other time: the box is not believed that it was asked.
-let wanted = false;
+// What was copied in the box comes out when the user says so, and at no other time: the box is not believed that it was asked, and an answer
+// that comes late is none.
+const ANSWERS = 5000;
+let wanted = -ANSWERS;
 out.addEventListener("click", () => {
-  wanted = true;
+  wanted = performance.now();
   say("y");
   keys.focus();
 });
 function copied(text) {
-  if (!wanted) return;
-  wanted = false;
+  if (performance.now() - wanted > ANSWERS) return;
+  wanted = -ANSWERS;
   out.hidden = true;
   elsewhere = false;
   navigator.clipboard.writeText(text).catch(() => window.prompt("To be copied:", text));

@@ -4,15 +4,15 @@
 mod keys;
 mod xkb;
 
-use kbvm::Keysym;
+use kbvm::{Keysym, syms};
 use std::fmt::Write as _;
 
 /// Symbols of a key of the X protocol that are taken: two of the first group, two of the second, and the third and fourth level of each.
 const COLUMNS: usize = 8;
 /// `ISO_Level3_Shift`, of which one chooses the third level, and `ISO_Level5_Shift` the fifth.
-const LEVEL3: u32 = 0xfe03;
-const LEVEL5: u32 = 0xfe11;
-const NUM_LOCK: u32 = 0xff7f;
+const LEVEL3: u32 = syms::ISO_Level3_Shift.0;
+const LEVEL5: u32 = syms::ISO_Level5_Shift.0;
+const NUM_LOCK: u32 = syms::Num_Lock.0;
 /// Caps Lock, and Num Lock, of [`Keymap::locks`].
 const LOCK: u8 = 1 << 1;
 const NAMES: [&str; 8] = ["Shift", "Lock", "Control", "Mod1", "Mod2", "Mod3", "Mod4", "Mod5"];
@@ -42,12 +42,12 @@ impl Keymap {
         Self::of(&rows(first, symbols, width), &split(modifiers))
     }
 
-    /// The same of a user's keyboard.
+    /// The same of a user's keyboard: what of it is the layout's, among the keys that everyone has.
     pub(crate) fn of_server(first: u8, symbols: &[u32], width: u8, modifiers: &[u8]) -> Self {
         Self::of(&keys::framed(rows(first, symbols, width)), &split(modifiers))
     }
 
-    /// From a map of a compositor's, a user's keyboard; none of what is no map.
+    /// The same from a map of a compositor's; none of what is no map.
     pub(crate) fn of_compositor(map: &[u8]) -> Option<Self> {
         let xkb::Map { keys, level3, level5 } = xkb::read(map)?;
         let keys = keys::framed(keys);
