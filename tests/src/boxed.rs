@@ -178,6 +178,9 @@ pub struct RunningBox {
 
 /// How many lines tell of a failure.
 const LAST: usize = 40;
+/// How a line of the browser's begins, and how many of them tell of a failure.
+const CONSOLE: &str = "torbox: browser:";
+const CONSOLE_LAST: usize = 5;
 /// How long a box may take to end in order.
 pub const END: Duration = Duration::from_secs(5);
 
@@ -195,12 +198,13 @@ impl RunningBox {
         wait::text_so_far(&self.log)
     }
 
-    /// The end of it.
+    /// The end of it; of the browser's console, which tells much of little, less.
     #[must_use]
     pub fn said_last(&self) -> String {
         let said = self.said();
-        let lines: Vec<_> = said.lines().collect();
-        lines.get(lines.len().saturating_sub(LAST)..).unwrap_or_default().join("\n")
+        let (console, own): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.starts_with(CONSOLE));
+        let last = |lines: &[&str], most: usize| lines.get(lines.len().saturating_sub(most)..).unwrap_or_default().join("\n");
+        format!("{}\n{}", last(&console, CONSOLE_LAST), last(&own, LAST))
     }
 
     /// Waits until it has said `text`.

@@ -264,8 +264,12 @@ fn daemon(layout: &Layout, name: &str) -> String {
     format!("DataDirectory {}\nLog notice file {}\nSafeLogging 0\nRunAsDaemon 0\n", data.display(), log.display())
 }
 
+// How long a circuit takes to build is not to be learned: here that is milliseconds, so that whoever has built a hundred gives up what
+// a busy machine delays, the onion service its way to a rendezvous for good, while the client waits there for three times its own bound.
 const TESTING: &str = "\
 TestingTorNetwork 1
+LearnCircuitBuildTimeout 0
+CircuitBuildTimeout 10
 AssumeReachable 1
 PathsNeededToBuildCircuits 0.67
 TestingClientDownloadInitialDelay 0

@@ -50,7 +50,7 @@ pub(crate) fn new_identity(stage: &Stage<'_>) {
 /// Every circuit used so far, once the last three streams shared one that is none of `before`: the page loads itself again every second.
 fn settled(running: &RunningBox, before: &[String]) -> Vec<String> {
     let shared = |used: &Vec<String>| used.last_chunk::<3>().is_some_and(|[a, b, c]| a == b && b == c && !before.contains(c));
-    // tor gives a circuit up that does not get on after a minute, and only then takes another (CircuitBuildTimeout).
+    // tor gives a circuit up that does not get on, and only then takes another (CircuitBuildTimeout).
     let found = wait::retry(PAUSE, soon(150), || Some(streams(&running.said())).filter(shared));
     let used = || streams(&running.said()).join(" ");
     found.unwrap_or_else(|| panic!("no circuit was shared, but used were {}, before {}:\n{}", used(), before.join(" "), running.said()))
