@@ -250,6 +250,8 @@ macro_rules! as_only {
 
 as_only! {
     Root;
+    /// Two boxes of one name.
+    two_installations_may_have_boxes_of_one_name: page::twins, "tor";
     /// A page instead of a display server, through Podman and Docker.
     engine_podman_serves_a_display: served::in_podman, "podman", "runc";
     engine_docker_serves_a_display: served::in_docker, "dockerd", "docker";

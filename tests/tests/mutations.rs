@@ -356,7 +356,7 @@ fn planned() -> Container {
         limits: Limits::default(),
     };
     let identity = Identity::Root { ids: IdRange { start: 2_000_000_000, count: 65_536 } };
-    let host = Host { identity, cgroup: CgroupAccess::Delegated, display: Display::None, open_files: 4096 };
+    let host = Host { identity, cgroup: CgroupAccess::Delegated, group: "torbox-weak".to_owned(), display: Display::None, open_files: 4096 };
     Plan::new(&intent, &host).unwrap().container(Role::Browser).unwrap().clone()
 }
 

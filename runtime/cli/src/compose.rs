@@ -32,7 +32,7 @@ pub(crate) fn compose(dirs: &Dirs, args: &args::Compose) -> Result<(), CliError>
     let program = if display == Display::None { Program::Probe } else { Program::Browser { url: args.url.clone().map(String::from) } };
     let intent = run::intent(&Wanted { args: &args.of, torrc, program, provided: &provided })?;
     // What an engine can give is known where the file is used: every bound is asked for.
-    let host = Host { identity: Identity::Engine, cgroup: CgroupAccess::Delegated, display, open_files: u64::MAX };
+    let host = Host { identity: Identity::Engine, cgroup: CgroupAccess::Delegated, group: String::new(), display, open_files: u64::MAX };
     let images = [&provided.tor, &provided.browser].map(|image| (image.digest.to_string(), image.config.to_string()));
     let processes = if dialect == Dialect::Podman { own_processes() } else { None };
     let placed = Placed { dialect, images: BTreeMap::from(images), display: DisplaySource::Plan, processes };

@@ -67,6 +67,7 @@ pub(crate) struct Claim {
 struct Left {
     dirs: Dirs,
     name: BoxName,
+    group: String,
     socket: PathBuf,
     scratch: PathBuf,
     display: PathBuf,
@@ -75,7 +76,8 @@ struct Left {
 impl Left {
     fn of(dirs: &Dirs, name: &BoxName) -> Result<Self, CliError> {
         let display = dirs.display(name)?;
-        Ok(Self { dirs: dirs.clone(), name: name.clone(), socket: dirs.boxes()?.join(format!("{name}.sock")), scratch: dirs.scratch(name)?, display })
+        let socket = dirs.boxes()?.join(format!("{name}.sock"));
+        Ok(Self { dirs: dirs.clone(), name: name.clone(), group: dirs.group(name)?, socket, scratch: dirs.scratch(name)?, display })
     }
 
     /// Removes it; to be called with the lock held. The socket goes last: while it is there, [`sweep`] finds the rest. The
@@ -83,10 +85,8 @@ impl Left {
     fn remove(&self, patience: Duration) -> Result<(), CliError> {
         let deadline = Instant::now() + patience;
         loop {
-            match torbox_backend::native::remove_left_cgroups(&self.name) {
+            match torbox_backend::native::remove_left_cgroups(&self.group) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => std::thread::sleep(PAUSE),
-                // Another installation of torbox runs a box of that name.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !patience.is_zero() => break,
                 other => break other.map_err(|source| CliError::System("remove the control groups of an earlier run", source))?,
             }
         }

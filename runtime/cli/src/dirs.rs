@@ -2,7 +2,7 @@
 
 use crate::error::CliError;
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use torbox_plan::BoxName;
 
@@ -81,6 +81,14 @@ impl Dirs {
     /// The same, which is not there before the first box.
     pub(crate) fn boxes_if_made(&self) -> PathBuf {
         self.runtime.join("boxes")
+    }
+
+    /// How the names of a box's control groups begin: with what tells this installation's boxes from those of all others on the
+    /// machine, the device and inode of their directory (inode(7)).
+    pub(crate) fn group(&self, name: &BoxName) -> Result<String, CliError> {
+        let path = self.boxes()?;
+        let found = fs::metadata(&path).map_err(|source| CliError::Path { path, source })?;
+        Ok(format!("torbox-{:x}-{:x}-{name}", found.dev(), found.ino()))
     }
 
     /// Where the empty directory is over which the runtime of a box mounts its root; whoever claims the box makes it.

@@ -245,9 +245,10 @@ pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
 }
 
 fn native_launch(dirs: &Dirs, intent: Intent, roots: &Roots, display: Display, display_cookie: Vec<u8>) -> Result<Launch, CliError> {
-    let groups = native::groups(&intent.name);
+    let group = dirs.group(&intent.name)?;
+    let groups = native::groups(&group);
     let cgroup = if groups == Groups::Nowhere { CgroupAccess::None } else { CgroupAccess::Delegated };
-    let host = Host { identity: native::identity()?, cgroup, display, open_files: open_files()? };
+    let host = Host { identity: native::identity()?, cgroup, group, display, open_files: open_files()? };
     let supplies = Supplies {
         tor_root: roots.tor.path().to_owned(),
         browser_root: roots.browser.path().to_owned(),
@@ -267,7 +268,7 @@ fn engine_launch(dirs: &Dirs, intent: Intent, provided: &Provided, (display, dis
         Display::Served { socket, access: _ } => (Display::Carried, Some(socket)),
         other => (other, None),
     };
-    let host = Host { identity: Identity::Engine, cgroup: about.cgroup, display, open_files: open_files()? };
+    let host = Host { identity: Identity::Engine, cgroup: about.cgroup, group: String::new(), display, open_files: open_files()? };
     let images = engine::load_images(dirs, &provided.store, &about.contact, &[&provided.tor, &provided.browser], progress)?;
     let claim = engine::claim(dirs, &intent.name)?;
     Ok(engines::Launch { intent, host, engine, contact: about.contact, images, display_cookie, viewer, claim })

@@ -10,6 +10,8 @@ pub struct Host {
     pub identity: Identity,
     /// Whether limits can be set.
     pub cgroup: CgroupAccess,
+    /// How the names of the box's control groups begin, on this machine the box's alone; an engine gives its own.
+    pub group: String,
     /// The one display socket.
     pub display: Display,
     /// Hard limit on open files (getrlimit(2), `RLIMIT_NOFILE`): a plan never asks for more.

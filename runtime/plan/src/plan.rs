@@ -539,7 +539,7 @@ fn outer(own: u32, sub: u32) -> Vec<IdMap> {
     vec![IdMap { inside: CALLER, outside: own, count: 1 }, IdMap { inside: CALLER + 1, outside: sub, count: SLICE * ROLES }]
 }
 
-fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &IdLayout) -> Container {
+fn container(role: Role, image: &Image, args: Vec<String>, host: &Host, ids: &IdLayout) -> Container {
     let base_mounts = vec![
         Mount::Proc,
         Mount::Dev,
@@ -559,7 +559,7 @@ fn container(name: &BoxName, role: Role, image: &Image, args: Vec<String>, host:
         hostname: "torbox",
         clocks: if host.identity == Identity::Engine { Clocks::Machine } else { Clocks::Constant },
         rlimits: rlimits(host),
-        cgroup: Cgroup { path: format!("/torbox-{name}-{role}"), limits: None },
+        cgroup: Cgroup { path: format!("/{}-{role}", host.group), limits: None },
         masked: MASKED.to_vec(),
         read_only: READ_ONLY.to_vec(),
     }
@@ -613,7 +613,7 @@ fn limits(host: &Host, memory: u64, pids: u32) -> Option<GroupLimits> {
 fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanError> {
     let program = entrypoint(&intent.tor)?;
     let args = [proving("uplink"), program.to_vec(), tor_options(host)].concat();
-    let mut tor = container(&intent.name, Role::Tor, &intent.tor, args, host, ids);
+    let mut tor = container(Role::Tor, &intent.tor, args, host, ids);
     tor.network = Network::Uplink;
     tor.cgroup.limits = limits(host, 1024 * MIB, 128);
     tor.mounts.extend([
@@ -674,7 +674,7 @@ fn gate(intent: &Intent, host: &Host, ids: &IdLayout) -> Container {
         ("--cage", "required"),
     ];
     let args = std::iter::once(paths::GATE.as_str().to_owned()).chain(flat(&options)).collect();
-    let mut gate = container(&intent.name, Role::Gate, &intent.tor, args, host, ids);
+    let mut gate = container(Role::Gate, &intent.tor, args, host, ids);
     gate.cgroup.limits = limits(host, 64 * MIB, 16);
     gate.mounts.extend([
         Mount::Link { link: Link::Tor, target: paths::LINK_TOR, access: Access::ReadOnly },
@@ -692,7 +692,7 @@ fn display(intent: &Intent, host: &Host, seen: &Seen<'_>, ids: &IdLayout) -> Con
     let cookie = seen.cookie.as_ref().map(|cookie| ("--cookie", cookie.target().as_str()));
     let options: Vec<_> = sockets.into_iter().chain(cookie).chain([("--cage", "required")]).collect();
     let args = std::iter::once(paths::DISPLAY.as_str().to_owned()).chain(flat(&options)).collect();
-    let mut display = container(&intent.name, Role::Display, &intent.tor, args, host, ids);
+    let mut display = container(Role::Display, &intent.tor, args, host, ids);
     // Where the display draws the windows itself, it holds their pictures.
     let draws = matches!(host.display, Display::Nested { .. } | Display::Served { .. } | Display::Carried);
     display.cgroup.limits = limits(host, if draws { 768 } else { 64 } * MIB, 16);
@@ -708,7 +708,7 @@ fn display(intent: &Intent, host: &Host, seen: &Seen<'_>, ids: &IdLayout) -> Con
 }
 
 fn browser(intent: &Intent, host: &Host, seen: Option<&Seen<'_>>, ids: &IdLayout) -> Result<Container, PlanError> {
-    let mut browser = container(&intent.name, Role::Browser, &intent.browser, program(intent, host)?, host, ids);
+    let mut browser = container(Role::Browser, &intent.browser, program(intent, host)?, host, ids);
     browser.cgroup.limits = limits(host, intent.limits.browser_memory, intent.limits.browser_pids);
     browser.mounts.extend([
         Mount::Link { link: Link::Browser, target: paths::LINK_BROWSER, access: Access::ReadOnly },
@@ -861,6 +861,7 @@ mod tests {
         Host {
             identity: Identity::User { uid: 1000, gid: 1001, subuid: range(100_000), subgid: range(200_000) },
             cgroup: CgroupAccess::None,
+            group: "torbox-1-a1b2-work".to_owned(),
             display: Display::X11 { socket: PathBuf::from("/tmp/.X11-unix/X7"), access },
             open_files: 1 << 20,
         }

@@ -26,7 +26,7 @@ fn display(which: u8) -> Display {
 }
 
 fn host(which: u8) -> Host {
-    Host { identity: Identity::Engine, cgroup: CgroupAccess::Delegated, display: display(which), open_files: u64::MAX }
+    Host { identity: Identity::Engine, cgroup: CgroupAccess::Delegated, group: String::new(), display: display(which), open_files: u64::MAX }
 }
 
 fn intent(program: Program) -> Intent {

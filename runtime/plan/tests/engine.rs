@@ -31,7 +31,7 @@ fn display(which: u8) -> Display {
 }
 
 fn host(which: u8, cgroup: CgroupAccess, open_files: u64) -> Host {
-    Host { identity: Identity::Engine, cgroup, display: display(which), open_files }
+    Host { identity: Identity::Engine, cgroup, group: String::new(), display: display(which), open_files }
 }
 
 fn intent(name: &str, program: Program, limits: Limits) -> Intent {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use torbox_tests::boxed::{END, Part, RunningBox, readable};
+use torbox_tests::boxed::{END, Installed, Part, RunningBox, Who, readable};
 use torbox_tests::display::client::Client;
 use torbox_tests::display::{Desktop, Sway, Weston, Xvfb};
 use torbox_tests::process::ProcessId;
@@ -273,6 +273,31 @@ pub(crate) fn two_boxes(stage: &Stage<'_>) {
     assert!(two.part(Part::Browser).is_some() && two.part(Part::Tor).is_some() && two.part(Part::Gate).is_some());
     assert_eq!(stage.call(&["stop", "two"]).0, Some(0));
     assert_eq!(two.ended(Instant::now() + END).unwrap(), Some(0));
+    before.assert_gone(GONE, "after both boxes");
+}
+
+/// A box of the same name in another installation of torbox: each has control groups of its own, and the end of one is not the other's.
+pub(crate) fn twins(stage: &Stage<'_>) {
+    let installed = Installed::new(Who::Root, &stage.ground.temporary.path().join("twin")).unwrap();
+    installed.take_images(&stage.installed).unwrap();
+    let other = Stage::of(stage.ground, stage.kind, installed);
+    let displays = [Xvfb::start().unwrap(), Xvfb::start().unwrap()];
+    let before = stage.before(&["twin"]);
+    let [mut one, mut two] = [(stage, &displays[0]), (&other, &displays[1])].map(|(stage, display)| {
+        let page = Awaited::new(stage);
+        let running = stage.open(display, "twin", &stage.ground.net.state().named_url);
+        page.request(Via::Exit, &running);
+        running
+    });
+    let groups = |running: &RunningBox| std::fs::read_to_string(format!("/proc/{}/cgroup", running.part(Part::Tor).unwrap().0)).unwrap();
+    assert!(groups(&one).contains("/torbox-") && groups(&one) != groups(&two), "{}", groups(&one));
+    assert_eq!(stage.call(&["stop", "twin"]).0, Some(0));
+    assert_eq!(one.ended(Instant::now() + END).unwrap(), Some(0), "{}", one.said());
+    let page = Awaited::new(&other);
+    assert_eq!(other.call(&["open", "--name", "twin", &other.ground.net.state().named_url]).0, Some(0), "{}", two.said_last());
+    page.request(Via::Exit, &two);
+    assert_eq!(other.call(&["stop", "twin"]).0, Some(0));
+    assert_eq!(two.ended(Instant::now() + END).unwrap(), Some(0), "{}", two.said());
     before.assert_gone(GONE, "after both boxes");
 }
 

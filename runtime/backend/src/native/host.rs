@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use torbox_plan::{BoxName, IdRange, Identity, Role};
+use torbox_plan::{IdRange, Identity, Role};
 
 /// No ids to map the containers to.
 #[derive(Debug, thiserror::Error)]
@@ -86,13 +86,13 @@ pub enum Groups {
     Nowhere,
 }
 
-/// Finds out where box `name` can have its control groups.
+/// Finds out where the box whose control groups' names begin with `group` can have them.
 #[must_use]
-pub fn groups(name: &BoxName) -> Groups {
+pub fn groups(group: &str) -> Groups {
     let top = || ["cgroup.controllers", "pids/tasks"].iter().any(|file| Path::new(GROUPS).join(file).exists());
     match delegated_base() {
         _ if geteuid().is_root() => if top() { Groups::Top } else { Groups::Nowhere },
-        Some(base) if passes_on(&base) => Groups::Below(base.join(format!("torbox-{name}"))),
+        Some(base) if passes_on(&base) => Groups::Below(base.join(group)),
         _ => Groups::Nowhere,
     }
 }
@@ -140,14 +140,14 @@ pub(super) fn make_group(group: &Path) -> io::Result<()> {
 /// Where the runtime's own processes are below a user's group, so that the group itself holds none.
 pub(super) const RUNTIME_GROUP: &str = "runtime";
 
-/// Removes control groups of a box that does not run, left by a runtime that was killed.
+/// Removes control groups, with names that begin with `group`, of a box that does not run, left by a runtime that was killed.
 ///
 /// # Errors
 /// What rmdir(2) says. `ResourceBusy`, after all others were removed: in one of them is a process, of the runtime that was
-/// killed and is about to end, or of a box of that name that another installation of torbox runs.
-pub fn remove_left_cgroups(name: &BoxName) -> io::Result<()> {
+/// killed and is about to end.
+pub fn remove_left_cgroups(group: &str) -> io::Result<()> {
     let mut outcome = Ok(());
-    for group in left_groups(name) {
+    for group in left_groups(group) {
         match fs::remove_dir(group) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => outcome = Err(error),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -157,12 +157,12 @@ pub fn remove_left_cgroups(name: &BoxName) -> io::Result<()> {
     outcome
 }
 
-/// Every group that box `name` may have had, those inside others first.
-fn left_groups(name: &BoxName) -> Vec<PathBuf> {
-    let of_roles = |at: &Path| Role::ALL.map(|role| at.join(format!("torbox-{name}-{role}")));
+/// Every group that the box may have had, those inside others first.
+fn left_groups(group: &str) -> Vec<PathBuf> {
+    let of_roles = |at: &Path| Role::ALL.map(|role| at.join(format!("{group}-{role}")));
     if !geteuid().is_root() {
-        let Some(group) = delegated_base().map(|base| base.join(format!("torbox-{name}"))) else { return Vec::new() };
-        return of_roles(&group).into_iter().chain([group.join(RUNTIME_GROUP), group]).collect();
+        let Some(above) = delegated_base().map(|base| base.join(group)) else { return Vec::new() };
+        return of_roles(&above).into_iter().chain([above.join(RUNTIME_GROUP), above]).collect();
     }
     let hierarchies = fs::read_dir(GROUPS).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     std::iter::once(PathBuf::from(GROUPS)).chain(hierarchies.filter(|path| path.is_dir())).flat_map(|at| of_roles(&at)).collect()
