@@ -1,4 +1,4 @@
-//! A machine of its own for what this one cannot show: another kernel, with the unified hierarchy of control groups alone. A kernel of
+//! A machine of its own for what this one cannot show: another kernel, with the unified hierarchy of control groups alone. A current kernel of
 //! Debian's, emulated, since not every machine has a KVM that works, with a root file system made here and no network at all.
 //!
 //! The guest's first process is a script; what it prints on the console is the result.
@@ -20,7 +20,7 @@ use crate::wait;
 const PATIENCE: Duration = Duration::from_secs(300);
 const BUSYBOX: &str = "/bin/busybox";
 /// What the disk and the images' overlays need, in the order of loading.
-const MODULES: [&str; 7] = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk", "overlay"];
+const MODULES: [&str; 2] = ["virtio_blk", "overlay"];
 /// Finds the disk and hands over to its `/init`.
 const LOADER: &str = "#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
@@ -131,10 +131,12 @@ impl Guest {
         fs::write(root.join("init"), LOADER)?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
         for (number, module) in MODULES.iter().enumerate() {
-            let found = Command::new("find").arg(kernel.join("lib/modules")).args(["-name", &format!("{module}.ko")]).output()?;
+            let found = Command::new("find").arg(kernel.join("usr/lib/modules")).args(["-name", &format!("{module}.ko.xz")]).output()?;
             // What is not there as a module is part of the kernel.
             if let Some(path) = String::from_utf8_lossy(&found.stdout).lines().next() {
-                fs::copy(path, root.join("modules").join(format!("{number}-{module}.ko")))?;
+                let target = fs::File::create(root.join("modules").join(format!("{number}-{module}.ko")))?;
+                let unpacked = Command::new("xz").args(["-dc", path]).stdout(target).status()?;
+                ensure!(unpacked.success(), "cannot unpack {path}");
             }
         }
         let pack = format!("cd {} && find . | {BUSYBOX} cpio -o -H newc > {}", root.display(), archive.display());
@@ -143,7 +145,7 @@ impl Guest {
 }
 
 fn file_in(dir: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(dir).with_context(|| format!("{} is not there: make kernel", dir.display()))?;
+    let entries = fs::read_dir(dir).with_context(|| format!("{} is not there: make out/kernel", dir.display()))?;
     let mut found = entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
     found.next().map(|entry| entry.path()).with_context(|| format!("no {prefix}* in {}", dir.display()))
 }

@@ -114,4 +114,5 @@ fn g8_limits_hold_where_control_groups_are_delegated() {
     assert!(limits(outcome(&said, "undelegated").0).iter().all(Option::is_none), "{said}");
     let left = |name| outcome(&said, name).0.lines().filter(|line| line.contains("torbox")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!((left("left"), left("groups")), (vec![], vec![]));
+    assert!(!said.contains("cannot delete"), "{said}");
 }

@@ -625,8 +625,9 @@ fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanEr
     Ok(tor)
 }
 
-/// What the box depends on. tor's own `Sandbox` is off: with it, stray signals
-/// were seen blocked in tor, for a reason not yet found; it has not been tried again since init clears the mask. On the command line these replace whatever the configuration file says (tor(1)).
+/// What the box depends on; on the command line these replace whatever the configuration file says (tor(1)). tor's own `Sandbox` is
+/// left off: it refuses `SIG_BLOCK`, with which the C library begins to start a thread, and what that then restores is no mask that
+/// there ever was, so that tor misses signals, the one to end among them at times.
 fn tor_options(host: &Host) -> Vec<String> {
     let data = if host.identity == Identity::Engine { paths::TOR_STATE_OWN } else { paths::TOR_STATE };
     let socks = format!("unix:{} WorldWritable RelaxDirModeCheck IsolateSOCKSAuth KeepAliveIsolateSOCKSAuth ExtendedErrors", paths::TOR_SOCKS);

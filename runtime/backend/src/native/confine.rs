@@ -73,7 +73,8 @@ pub(super) fn confine_inner<'g>(groups: impl Iterator<Item = &'g str>) -> Result
         domain::at(KEEP, AccessFs::ReadFile | AccessFs::RemoveFile | write),
         domain::at(KEEP_PROFILE, AccessFs::ReadFile | AccessFs::RemoveFile | write),
     ];
-    let kills = groups.map(|group| domain::at(format!("{CGROUPS}{group}/cgroup.kill"), AccessFs::WriteFile));
+    // As a file is opened that shall be written anew.
+    let kills = groups.map(|group| domain::at(format!("{CGROUPS}{group}/cgroup.kill"), AccessFs::WriteFile | AccessFs::Truncate));
     confine(Process::Inner, allowed.into_iter().chain(kills))
 }
 
