@@ -47,11 +47,9 @@ build: programs
 demo: build
 	@$(SUDO) $(TARGET)/release/torbox-demo
 
-# A current kernel for the virtual machine of the tests: Debian's for clouds, unpacked and not installed.
+# A current kernel for the virtual machine of the tests, Debian's for clouds, and what compiles AppArmor's profiles for it: unpacked and not installed.
 $(KERNEL): | deps
-	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=custom \
-	  --customize-hook='cd "$$1" && export APT_CONFIG=$$MMDEBSTRAP_APT_CONFIG && apt-get download -qq -o APT::Sandbox::User=root \
-	    $$(apt-cache depends linux-image-cloud-amd64 | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p") && dpkg-deb -x linux-image-*.deb . && rm linux-image-*.deb' trixie $@.new
+	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --include=apparmor,linux-image-cloud-amd64 trixie $@.new
 	@mv $@.new $@
 
 # A root file system with current compositors, whatever this machine's are. Packages are unpacked and no more: what their scripts would do is done here.

@@ -79,6 +79,17 @@ impl Guest {
         process::output(Command::new("chown").arg("-R").arg(format!("{owner}:{owner}")).arg(&target)).map(drop)
     }
 
+    /// Compiles a profile of AppArmor's for the guest's kernel to `path`, which is what that loads (apparmor_parser(8)).
+    pub fn compile_profile(&self, profile: &str, path: &str) -> Result<()> {
+        let root = kept_dir()?.join("kernel");
+        let [source, compiled] = ["tmp/profile", "tmp/compiled"].map(|name| root.join(name));
+        fs::write(&source, profile).with_context(|| format!("cannot write {}: make out/kernel", source.display()))?;
+        let mut parser = Command::new("chroot");
+        parser.arg(&root).args(["/usr/lib64/ld-linux-x86-64.so.2", "/usr/sbin/apparmor_parser", "--skip-kernel-load", "--skip-cache"]);
+        process::output(parser.args(["--features-file", "/etc/apparmor.d/abi/4.0", "--ofile", "/tmp/compiled", "/tmp/profile"]))?;
+        fs::copy(&compiled, self.inside(path)?).with_context(|| format!("cannot read {}", compiled.display())).map(drop)
+    }
+
     /// Makes a directory of `owner`.
     pub fn make_dir(&self, path: &str, owner: u32) -> Result<()> {
         let dir = self.inside(path)?;
@@ -106,7 +117,8 @@ impl Guest {
         process::output(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(self.root()).arg(&disk).arg("3G"))?;
         self.make_loader(&kernel, &loader)?;
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-machine", "q35,accel=tcg", "-m", "6144", "-smp", "2", "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"]);
+        // One processor: an emulated one may run what another is just rewriting of the kernel, which then ends ("Oops: int3").
+        qemu.args(["-machine", "q35,accel=tcg", "-m", "6144", "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"]);
         qemu.arg("-kernel").arg(file_in(&kernel.join("boot"), "vmlinuz-")?).arg("-initrd").arg(&loader);
         qemu.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1"]);
         qemu.arg("-serial").arg(format!("file:{}", console.display())).arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));

@@ -1,8 +1,9 @@
 //! torbox on a machine with the unified hierarchy of control groups: memory and process limits of root's boxes and of a user's, where
-//! they are delegated and where not. This machine need not have that hierarchy, so a virtual one is booted.
+//! they are delegated and where not; and with AppArmor. This machine need have neither, so a virtual one is booted.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -27,6 +28,11 @@ act() { name=$1; shift; echo "BEGIN $name"; "$@" 2>&1; echo "END $name $?"; }
 torbox="torbox --dir /home/tester/torbox"
 box="--browser firefox-esr --torrc /etc/torrc"
 as_user() { sh -c "echo \$\$ > $groups/$1/cgroup.procs; HOME=/home/tester exec /usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups $torbox $2 $box"; }
+mount -t securityfs securityfs /sys/kernel/security
+cat /etc/refusal > /sys/kernel/security/apparmor/.load
+act refused as_user user/shell probe
+cat /etc/profile > /sys/kernel/security/apparmor/.replace
+act profiles cat /sys/kernel/security/apparmor/profiles
 act user as_user user/shell probe
 act audit as_user user/shell "audit --json"
 act left ls $groups/user
@@ -53,10 +59,19 @@ for year in 2040 2001; do act $year date -s $year-01-01; done
 kill -CONT $audit
 act hog wait $hog
 act said cat /tmp/hog
+# What is killed with its groups full leaves nothing that the next box of that name minds, or keeps.
+as_user user/shell "audit --json --name killed" > /tmp/killed 2>&1 &
+until pgrep -f "^/usr/libexec/torbox/init audit" > /tmp/found; do sleep 0.1; done
+act filled ls $groups/user
+kill -KILL $(pgrep -o -f "^torbox .* --name killed")
+act again as_user user/shell "probe --name killed"
 act still ls $groups/user
 act groups ls $groups
 poweroff -f
 "#;
+
+/// A profile of AppArmor's that allows all but what torbox's own is there for.
+const REFUSING: &str = "abi <abi/4.0>,\ninclude <tunables/global>\nprofile torbox /usr/bin/torbox { file, capability, signal, unix, mount, pivot_root, network, }\n";
 
 /// What call `name` printed, and its exit code.
 fn outcome<'a>(said: &'a str, name: &str) -> (&'a str, &'a str) {
@@ -69,6 +84,13 @@ fn outcome<'a>(said: &'a str, name: &str) -> (&'a str, &'a str) {
 fn limits(plan: &str) -> Vec<Option<u64>> {
     let plan: Value = serde_json::from_str(plan).unwrap_or_else(|error| panic!("{error}: {plan}"));
     plan["containers"].as_array().unwrap().iter().map(|container| container["cgroup"]["limits"]["memory"].as_u64()).collect()
+}
+
+/// Where AppArmor refuses user namespaces, torbox says so; with torbox's own profile in its place the calls that follow succeed.
+fn apparmor_lets_torbox_in(said: &str) {
+    let (printed, code) = outcome(said, "refused");
+    assert!(code == "6" && printed.contains("cannot enter the runtime's namespaces: Permission denied") && printed.contains("/etc/apparmor.d/torbox"), "{said}");
+    assert_eq!(outcome(said, "profiles"), ("torbox (unconfined)\n", "0"), "{said}");
 }
 
 /// Who wants more memory than the box has is killed, and whoever writes more than a place holds is told so; the machine goes on, whose clock then jumps
@@ -100,11 +122,15 @@ fn g8_limits_hold_where_control_groups_are_delegated() {
         ("/etc/subuid", "tester:100000:65536\n"), ("/etc/subgid", "tester:100000:65536\n"), ("/etc/torrc", "DisableNetwork 1\n")] {
         guest.write(file, text, 0o644).unwrap();
     }
+    let profile = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/apparmor")).unwrap();
+    guest.compile_profile(&profile, "/etc/profile").unwrap();
+    guest.compile_profile(REFUSING, "/etc/refusal").unwrap();
     guest.make_dir("/home/tester/torbox", USER).unwrap();
     guest.take(&kept.dir().join("data"), "/home/tester/torbox/data", USER).unwrap();
     let said = guest.run(SCRIPT).unwrap();
 
-    for name in ["user", "root"] {
+    apparmor_lets_torbox_in(&said);
+    for name in ["user", "root", "again"] {
         let (printed, code) = outcome(&said, name);
         assert_eq!(code, "0", "{name}: {printed}\n{said}");
     }
@@ -113,6 +139,7 @@ fn g8_limits_hold_where_control_groups_are_delegated() {
     assert!(limits(outcome(&said, "delegated").0).iter().all(Option::is_some), "{said}");
     assert!(limits(outcome(&said, "undelegated").0).iter().all(Option::is_none), "{said}");
     let left = |name| outcome(&said, name).0.lines().filter(|line| line.contains("torbox")).map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!((left("left"), left("groups")), (vec![], vec![]));
+    assert_eq!(left("filled").len(), 1, "{said}");
+    assert_eq!((left("left"), left("still"), left("groups")), (vec![], vec![], vec![]));
     assert!(!said.contains("cannot delete"), "{said}");
 }

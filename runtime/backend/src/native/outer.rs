@@ -39,8 +39,8 @@ pub fn outer_main() -> ExitCode {
 fn hint(error: &io::Error) -> Option<String> {
     let refused = matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSPC | libc::EACCES));
     refused.then(|| {
-        "unprivileged user namespaces are disabled on this machine; as root: sysctl -w user.max_user_namespaces=15000, and on Debian or Ubuntu \
-         kernel.unprivileged_userns_clone=1 or kernel.apparmor_restrict_unprivileged_userns=0"
+        "unprivileged user namespaces are disabled on this machine; as root: sysctl -w user.max_user_namespaces=15000, and on Debian \
+         kernel.unprivileged_userns_clone=1; on Ubuntu torbox's profile for AppArmor must be loaded, which its package puts to /etc/apparmor.d/torbox"
             .to_owned()
     })
 }
