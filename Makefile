@@ -90,7 +90,7 @@ trace: build
 
 # Each fuzz target for ten minutes; `make test` runs it for one.
 fuzz: deps cargo-fuzz
-	@export RUSTC_BOOTSTRAP=1; for dir in runtime/gate/fuzz images/fuzz; do cd $(CURDIR)/$$dir && for target in $$($(CARGO) fuzz list); do \
+	@export RUSTC_BOOTSTRAP=1; for dir in runtime/*/fuzz images/fuzz; do cd $(CURDIR)/$$dir && for target in $$($(CARGO) fuzz list); do \
 	  $(CARGO) fuzz run $$target -- -max_total_time=600 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 || exit 1; done; done
 
 cargo-fuzz: deps

@@ -1,5 +1,5 @@
 //! Every fuzz target for a minute, from the committed corpus: none may crash, hang or grow. `make fuzz` runs each for ten minutes.
-//! What a target holds for true is written in `fuzz.rs` of its crate. cargo-fuzz, libFuzzer with AddressSanitizer.
+//! What a target holds for true is written in `fuzz.rs` of its crate, or in the target. cargo-fuzz, libFuzzer with AddressSanitizer.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
@@ -10,7 +10,9 @@ use std::thread;
 use torbox_tests::{process, require};
 
 /// Each target, and the crate whose readers it drives.
-const TARGETS: [(&str, &str); 11] = [
+const TARGETS: [(&str, &str); 13] = [
+    ("runtime/display", "session"),
+    ("runtime/init", "bus_message"),
     ("runtime/gate", "socks_request"),
     ("runtime/gate", "socks_reply"),
     ("runtime/gate", "control_command"),
@@ -41,7 +43,7 @@ fn cargo_fuzz(tested: &str, words: &[&str]) -> Command {
 #[test]
 fn no_fuzz_target_finds_anything_in_a_minute() {
     require!("cargo-fuzz", "c++");
-    for tested in ["runtime/gate", "images"] {
+    for tested in ["runtime/display", "runtime/gate", "runtime/init", "images"] {
         let listed = String::from_utf8(process::output(&mut cargo_fuzz(tested, &["list"])).unwrap()).unwrap();
         let mut known: Vec<_> = listed.lines().collect();
         known.sort_unstable();

@@ -69,7 +69,7 @@ enum Upstream {
 }
 
 /// A client and its own connection to the server.
-struct Connection {
+pub(crate) struct Connection {
     client: Side,
     server: Side,
     /// What judges both directions.
@@ -208,12 +208,12 @@ fn cookie(file: &Path) -> Result<Cookie, ServerError> {
 }
 
 impl Connection {
-    fn new(client: OwnedFd, server: OwnedFd, number: u64, speech: &Speech) -> Self {
+    pub(crate) fn new(client: OwnedFd, server: OwnedFd, number: u64, speech: &Speech) -> Self {
         let (client, server) = (Side::new(client, number), Side::new(server, number + 1));
         Self { client, server, judge: Judge::new(speech), up: Lane::new(Way::Request), down: Lane::new(Way::Event) }
     }
 
-    fn turn(&mut self, buffer: &mut [u8]) -> Result<(), Broken> {
+    pub(crate) fn turn(&mut self, buffer: &mut [u8]) -> Result<(), Broken> {
         let (client, server) = (self.client.socket.as_fd(), self.server.socket.as_fd());
         let moved = self.up.turn(&mut Ends { from: client, to: server, buffer }, &mut self.judge);
         let moved = moved.and_then(|()| self.down.turn(&mut Ends { from: server, to: client, buffer }, &mut self.judge));

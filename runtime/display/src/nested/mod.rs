@@ -7,6 +7,8 @@
 
 mod clipboard;
 mod desk;
+#[doc(hidden)]
+pub mod fuzz;
 mod memory;
 mod pixels;
 mod place;

@@ -7,6 +7,6 @@ mod filter;
 pub(crate) mod keymap;
 mod objects;
 mod tables;
-mod wire;
+pub(crate) mod wire;
 
 pub(crate) use filter::{Fault, Filter};
