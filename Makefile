@@ -49,24 +49,24 @@ demo: build
 
 # A current kernel for the virtual machine of the tests, Debian's for clouds, and what compiles AppArmor's profiles for it: unpacked and not installed.
 $(KERNEL): | deps
-	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --include=apparmor,linux-image-cloud-amd64 trixie $@.new
+	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --include=apparmor,linux-image-cloud-amd64 trixie $@.new
 	@mv $@.new $@
 
 # A root file system with current compositors, whatever this machine's are. Packages are unpacked and no more: what their scripts would do is done here.
 $(TRIXIE): | deps
-	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract \
+	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract \
 	  --include=sway,util-linux,mutter,kwin-wayland,dbus-daemon,libgl1-mesa-dri,libegl-mesa0,libgles2 trixie $@.new
 	@touch $@.new/etc/passwd && $$(ls /usr/lib/*/glib-2.0/glib-compile-schemas | head -n 1) $@.new/usr/share/glib-2.0/schemas
 	@mv $@.new $@
 
 # A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows.
 $(DEBIAN): | deps
-	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils trixie $@.new
+	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils trixie $@.new
 	@mv $@.new $@
 
 # A current podman-compose, whatever this machine's is: before 1.0.4 it gives every container a network.
 $(COMPOSE): | deps
-	@rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=custom \
+	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=custom \
 	  --customize-hook='cd "$$1" && APT_CONFIG=$$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root podman-compose && dpkg-deb -x podman-compose_*.deb .' trixie $@.new
 	@mv $@.new $@
 
