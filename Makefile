@@ -47,28 +47,30 @@ build: programs
 demo: build
 	@$(SUDO) $(TARGET)/release/torbox-demo
 
+# What is unpacked for the tests, anew whenever this file changes.
+
 # A current kernel for the virtual machine of the tests, Debian's for clouds, and what compiles AppArmor's profiles for it: unpacked and not installed.
-$(KERNEL): | deps
+$(KERNEL): Makefile | deps
 	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --include=apparmor,linux-image-cloud-amd64 trixie $@.new
-	@mv $@.new $@
+	@rm -rf $@ && mv $@.new $@ && touch $@
 
 # A root file system with current compositors, whatever this machine's are. Packages are unpacked and no more: what their scripts would do is done here.
-$(TRIXIE): | deps
+$(TRIXIE): Makefile | deps
 	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract \
 	  --include=sway,util-linux,mutter,kwin-wayland,dbus-daemon,libgl1-mesa-dri,libegl-mesa0,libgles2 trixie $@.new
 	@touch $@.new/etc/passwd && $$(ls /usr/lib/*/glib-2.0/glib-compile-schemas | head -n 1) $@.new/usr/share/glib-2.0/schemas
-	@mv $@.new $@
+	@rm -rf $@ && mv $@.new $@ && touch $@
 
 # A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows.
-$(DEBIAN): | deps
+$(DEBIAN): Makefile | deps
 	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils trixie $@.new
-	@mv $@.new $@
+	@rm -rf $@ && mv $@.new $@ && touch $@
 
 # A current podman-compose, whatever this machine's is: before 1.0.4 it gives every container a network.
-$(COMPOSE): | deps
+$(COMPOSE): Makefile | deps
 	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=custom \
 	  --customize-hook='cd "$$1" && APT_CONFIG=$$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root podman-compose && dpkg-deb -x podman-compose_*.deb .' trixie $@.new
-	@mv $@.new $@
+	@rm -rf $@ && mv $@.new $@ && touch $@
 
 test: build cargo-fuzz $(KERNEL) $(TRIXIE) $(DEBIAN) $(COMPOSE)
 	@$(CARGO) test --release --locked --workspace --no-run

@@ -124,7 +124,7 @@ impl<'a> Sway<'a> {
 /// The root file system with current compositors, `program` among them.
 pub(super) fn current_root(program: &str) -> Result<PathBuf> {
     let root = kept_dir()?.join("trixie");
-    ensure!(root.join("usr/bin").join(program).exists(), "there is no {program} in {}: rm -r it, and make out/trixie", root.display());
+    ensure!(root.join("usr/bin").join(program).exists(), "there is no {program} in {}: make out/trixie", root.display());
     Ok(root)
 }
 
