@@ -160,17 +160,26 @@ impl Desk {
 
     /// Draws what has changed of a window; what that is.
     pub(super) fn compose(&mut self, id: Id, canvas: &mut Picture) -> Rect {
-        let Some(window) = self.windows.get_mut(&id) else { return Rect::default() };
-        let damage = std::mem::take(&mut window.damage).intersection(Rect::of(canvas.size()));
-        let corner = window.corner();
-        if !damage.is_empty() {
-            canvas.clear(damage);
-            self.draw(id, corner, canvas, damage);
-            for menu in self.menus.iter().filter(|menu| menu.window == id) {
-                self.draw(menu.surface, menu.corner(), canvas, damage);
-            }
-        }
+        let damage = self.changed(id, canvas.size());
+        self.paint(id, (0, 0), canvas, damage);
         damage
+    }
+
+    /// What has changed of a window of this size since it was last asked for.
+    pub(super) fn changed(&mut self, id: Id, size: (i32, i32)) -> Rect {
+        let damage = self.windows.get_mut(&id).map(|window| std::mem::take(&mut window.damage));
+        damage.unwrap_or_default().intersection(Rect::of(size))
+    }
+
+    /// Draws `clip` of a picture of the window from `begin` on.
+    pub(super) fn paint(&self, id: Id, begin: (i32, i32), picture: &mut Picture, clip: Rect) {
+        let Some(window) = self.windows.get(&id).filter(|_| !clip.is_empty()) else { return };
+        let at = |(x, y): (i32, i32)| (x.saturating_sub(begin.0), y.saturating_sub(begin.1));
+        picture.clear(clip);
+        self.draw(id, at(window.corner()), picture, clip);
+        for menu in self.menus.iter().filter(|menu| menu.window == id) {
+            self.draw(menu.surface, at(menu.corner()), picture, clip);
+        }
     }
 
     /// What lies under `place` of a window: a surface, and where that is in it.

@@ -28,6 +28,12 @@ impl Rect {
         self.width <= 0 || self.height <= 0
     }
 
+    /// Itself in parts, one below the other, of so many rows at most.
+    pub(super) fn bands(self, rows: i32) -> impl Iterator<Item = Self> {
+        let begins = (self.y..self.bottom()).step_by(usize::try_from(rows.max(1)).unwrap_or(1));
+        begins.map(move |y| Self::new(self.x, y, self.width, rows.max(1)).intersection(self))
+    }
+
     pub(super) const fn right(self) -> i32 {
         self.x.saturating_add(self.width)
     }
@@ -96,6 +102,11 @@ impl Picture {
 
     pub(super) const fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// All rows, from the first.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The bytes of `columns` of row `y`; none where there are none.
@@ -187,6 +198,7 @@ mod tests {
         let most = Rect::new(i32::MAX, i32::MIN, i32::MAX, i32::MAX);
         assert_eq!(most.shifted((i32::MAX, i32::MIN)).union(rect).x, 1);
         assert!(Rect::new(5, 5, -1, 5).intersection(rect).is_empty());
+        assert!(rect.bands(3).eq([Rect::new(1, 2, 3, 3), Rect::new(1, 5, 3, 1)]) && rect.bands(0).count() == 4 && Rect::default().bands(9).next().is_none());
     }
 
     #[test]

@@ -25,6 +25,8 @@ const PASTED: u32 = 1 << 20;
 const TITLE: &str = "torbox: ";
 /// Bytes of a request beside its picture.
 const HEADER: usize = 64;
+/// Bytes of a picture that are drawn and sent at once: no window is kept as a whole.
+const BAND: usize = 256 * 1024;
 
 x11rb::atom_manager! {
     /// Names that both sides know by numbers.
@@ -71,7 +73,7 @@ pub enum HostError {
 /// A window of the user's server.
 struct Window {
     own: xproto::Window,
-    canvas: Picture,
+    size: (i32, i32),
 }
 
 /// The user's server.
@@ -179,9 +181,9 @@ impl XHost {
             _ => None,
         };
         if let Some(Input::Resized { window, size }) = input
-            && let Some(own) = self.windows.get_mut(&window).filter(|own| own.canvas.size() != size)
+            && let Some(own) = self.windows.get_mut(&window)
         {
-            own.canvas = Picture::new(size, Alpha::Ignored);
+            own.size = size;
         }
         if let Some(Input::Focus { has: true, .. }) = input {
             desk.clipboard_is_of(self.connection.get_selection_owner(self.names.CLIPBOARD)?.reply()?.owner);
@@ -237,8 +239,16 @@ impl XHost {
             self.connection.change_property32(PropMode::REPLACE, own, AtomEnum::WM_TRANSIENT_FOR, AtomEnum::WINDOW, &[parent.own])?;
         }
         self.connection.map_window(own)?;
-        self.windows.insert(id, Window { own, canvas: Picture::new((width.into(), height.into()), Alpha::Ignored) });
+        self.windows.insert(id, Window { own, size: (width.into(), height.into()) });
         Ok(())
+    }
+
+    /// Draws a part of a window and sends it.
+    fn put(&self, desk: &Desk, id: Id, own: xproto::Window, part: Rect) -> Result<(), HostError> {
+        let mut picture = Picture::new((part.width, part.height), Alpha::Ignored);
+        desk.paint(id, (part.x, part.y), &mut picture, Rect::of((part.width, part.height)));
+        let (Ok(x), Ok(y), Ok(width), Ok(height)) = (part.x.try_into(), part.y.try_into(), part.width.try_into(), part.height.try_into()) else { return Ok(()) };
+        Ok(self.connection.put_image(ImageFormat::Z_PIXMAP, own, self.brush, width, height, x, y, 0, 24, picture.bytes()).map(drop)?)
     }
 
     fn close(&mut self, id: Id) -> Result<(), HostError> {
@@ -388,10 +398,12 @@ impl Host for XHost {
     }
 
     fn show(&mut self, desk: &mut Desk) -> Result<(), HostError> {
-        for (id, window) in &mut self.windows {
-            let damage = desk.compose(*id, &mut window.canvas);
-            if !damage.is_empty() {
-                put(&self.connection, self.brush, window, damage)?;
+        let most = self.connection.maximum_request_bytes().saturating_sub(HEADER).min(BAND);
+        for (id, window) in &self.windows {
+            let damage = desk.changed(*id, window.size);
+            let row = usize::try_from(damage.width).unwrap_or_default() * PIXEL;
+            for band in damage.bands(i32::try_from(most / row.max(1)).unwrap_or(1)) {
+                self.put(desk, *id, window.own, band)?;
             }
         }
         Ok(())
@@ -405,23 +417,4 @@ impl Host for XHost {
 /// A side of a window: some of it, and no more than there is room for.
 fn side(length: i32, most: u16) -> u16 {
     u16::try_from(length.max(1)).unwrap_or(most).min(most.max(1))
-}
-
-/// Sends a part of a picture, in as many requests as it takes.
-fn put(connection: &RustConnection, brush: xproto::Gcontext, window: &Window, damage: Rect) -> Result<(), HostError> {
-    let (rows, columns) = window.canvas.cut(damage);
-    let short = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-    let (Ok(x), width) = (i16::try_from(columns.start), short(columns.len())) else { return Ok(()) };
-    let at_once = (connection.maximum_request_bytes().saturating_sub(HEADER) / (columns.len() * PIXEL).max(1)).clamp(1, 256);
-    let mut bytes = Vec::with_capacity(at_once * columns.len() * PIXEL);
-    let mut from = rows.start;
-    while from < rows.end {
-        let to = (from + at_once).min(rows.end);
-        bytes.clear();
-        (from..to).for_each(|y| bytes.extend_from_slice(window.canvas.row(y, columns.clone())));
-        let Ok(y) = i16::try_from(from) else { return Ok(()) };
-        connection.put_image(ImageFormat::Z_PIXMAP, window.own, brush, width, short(to - from), x, y, 0, 24, &bytes)?;
-        from = to;
-    }
-    Ok(())
 }
