@@ -289,6 +289,12 @@ impl RunningBox {
     pub fn part(&self, part: Part) -> Option<ProcessId> {
         self.processes().ok()?.into_iter().find(|process| part.is(&process.command_line()))
     }
+
+    /// The same, which may be about to start.
+    pub fn part_soon(&self, part: Part) -> Result<ProcessId> {
+        let found = wait::retry(Duration::from_millis(10), Instant::now() + END, || self.part(part));
+        found.with_context(|| format!("no {part:?}; torbox said last:\n{}", self.said_last()))
+    }
 }
 
 /// Takes pictures with `shoot` into the file `shot` until `text` can be read on one; what could be read last if `deadline` passes.

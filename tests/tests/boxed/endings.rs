@@ -6,7 +6,6 @@ use nix::sys::signal::Signal;
 use torbox_tests::boxed::{END, Part, RunningBox, send};
 use torbox_tests::display::{Appeared, Xvfb};
 use torbox_tests::left::{Left, Thing};
-use torbox_tests::wait;
 use x11rb::protocol::xproto::{ClientMessageEvent, ConnectionExt, EventMask};
 
 use crate::ground::{Before, Stage, soon};
@@ -85,8 +84,7 @@ pub(crate) fn killed(stage: &Stage<'_>) {
     let cases = [(Part::Inner, 7), (Part::Outer, 7), (Part::Tor, 7), (Part::TorInit, 7), (Part::Gate, 7), (Part::Display, 7), (Part::Init, 1), (Part::Browser, 1)];
     for (part, code) in cases {
         let up = Up::new(stage, "killed");
-        let process = wait::retry(Duration::from_millis(10), soon(5), || up.running.part(part));
-        let process = process.unwrap_or_else(|| panic!("no {part:?}; torbox said last:\n{}", up.running.said_last()));
+        let process = up.running.part_soon(part).unwrap();
         process.send(rustix::process::Signal::KILL).unwrap();
         up.assert_ended(code, KILLED, &format!("{part:?} killed"));
     }

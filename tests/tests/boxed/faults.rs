@@ -25,7 +25,7 @@ const MIB: u64 = 1 << 20;
 
 /// Runs a shell script as a program in the place of `part` would, but without its filter: in its namespaces, control groups and limits.
 pub(crate) fn inside(running: &RunningBox, part: Part, script: &str) -> Output {
-    let process = running.part(part).unwrap_or_else(|| panic!("no {part:?}; torbox said last:\n{}", running.said_last()));
+    let process = running.part_soon(part).unwrap();
     inside_of(process, script)
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn stopped_parts(stage: &Stage<'_>) {
         let before = stage.before(&["still"]);
         let mut running = stage.open(&display, "still", "about:blank");
         running.wait_until_said("Confine", soon(20)).unwrap();
-        let process = wait::retry(Duration::from_millis(10), soon(5), || running.part(part)).unwrap();
+        let process = running.part_soon(part).unwrap();
         process.send(Signal::STOP).unwrap();
         send(&running.child, Ask::SIGINT).unwrap();
         if part == Part::Inner {

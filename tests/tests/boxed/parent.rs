@@ -30,7 +30,7 @@ pub(crate) fn holds_only_what_it_supervises_with(stage: &Stage<'_>) {
     drop(open);
     running.wait_until_said("Confine", soon(60)).unwrap();
     let run = ProcessId(running.child.id());
-    let [outer, inner] = [Part::Outer, Part::Inner].map(|part| running.part(part).unwrap());
+    let [outer, inner] = [Part::Outer, Part::Inner].map(|part| running.part_soon(part).unwrap());
 
     for process in [run, outer, inner] {
         let [privileges, filter, threads] = ["NoNewPrivs", "Seccomp", "Threads"].map(|key| process.status(key).unwrap());
@@ -59,7 +59,7 @@ pub(crate) fn holds_only_what_it_supervises_with(stage: &Stage<'_>) {
     // Requests and events, signals, and of each of four containers its lifeline and its output.
     assert_eq!(descriptors(inner), held(&[&["anon_inode"][..], &["pipe"; 2 + 4 * 2]].concat()));
     for part in [Part::Browser, Part::Init, Part::Tor, Part::TorInit, Part::Gate, Part::Display] {
-        let held = descriptors(running.part(part).unwrap());
+        let held = descriptors(running.part_soon(part).unwrap());
         assert!(!held.contains(&lock), "{part:?}: {held:?}");
     }
     assert_eq!(running.interrupt().unwrap(), Some(0));
