@@ -13,7 +13,7 @@ use torbox_tests::vm::Guest;
 
 const USER: u32 = 1000;
 
-/// Mounts what a machine has (the shell finds its own commands through proc(5)), makes a group that is the user's, and calls torbox three times. What a call printed stands between
+/// Mounts what a machine has (the shell finds its own commands through proc(5)), makes a group that is the user's, and calls torbox. What a call printed stands between
 /// `BEGIN name` and `END name code`.
 const SCRIPT: &str = r#"#!/bin/busybox sh
 export PATH=/usr/bin:/bin
@@ -44,6 +44,7 @@ as_user user/shell "audit --json --name hog" > /tmp/hog 2>&1 &
 hog=$!
 until audit=$(pgrep -f "^/usr/libexec/torbox/init audit"); do sleep 0.1; done
 kill -STOP $audit
+act label cat /proc/$(pgrep -o -f "^torbox .* --name hog")/attr/current
 group=$groups$(cut -d: -f3 /proc/$audit/cgroup)
 inside() { sh -c "echo \$\$ > $group/cgroup.procs && exec /usr/bin/nsenter --target $audit --all --root --wd=/ --setuid 1000 --setgid 1000 /proc/self/fd/0/busybox sh -c '$1'" < /bin; }
 # Each keeps what it took, until it is killed or what it writes to ends.
@@ -91,6 +92,7 @@ fn apparmor_lets_torbox_in(said: &str) {
     let (printed, code) = outcome(said, "refused");
     assert!(code == "6" && printed.contains("cannot enter the runtime's namespaces: Permission denied") && printed.contains("/etc/apparmor.d/torbox"), "{said}");
     assert_eq!(outcome(said, "profiles"), ("torbox (unconfined)\n", "0"), "{said}");
+    assert_eq!(outcome(said, "label"), ("torbox (unconfined)\n", "0"), "{said}");
 }
 
 /// Who wants more memory than the box has is killed, and whoever writes more than a place holds is told so; the machine goes on, whose clock then jumps
