@@ -1,5 +1,6 @@
 //! A machine of its own for what this one cannot show: another kernel, with the unified hierarchy of control groups alone. A current kernel of
-//! Debian's, emulated, since not every machine has a KVM that works, with a root file system made here and no network at all.
+//! Debian's, emulated, since not every machine has a KVM that works, with a root file system made here and no network but the one of a
+//! test's namespace, if that.
 //!
 //! The guest's first process is a script; what it prints on the console is the result.
 
@@ -14,13 +15,14 @@ use tempfile::TempDir;
 
 use crate::boxed::kept_dir;
 use crate::process;
+use crate::testnet::Namespace;
 use crate::wait;
 
 /// How long a guest may run. It is twenty times as slow as this machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(500);
 const BUSYBOX: &str = "/bin/busybox";
-/// What the disk and the images' overlays need, in the order of loading.
-const MODULES: [&str; 2] = ["virtio_blk", "overlay"];
+/// What the disk, the images' overlays and the network need, in the order of loading.
+const MODULES: [&str; 5] = ["virtio_blk", "overlay", "failover", "net_failover", "virtio_net"];
 /// Finds the disk and hands over to its `/init`.
 const LOADER: &str = "#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
@@ -109,16 +111,18 @@ impl Guest {
         Ok(file)
     }
 
-    /// Boots with `script` as the first process, which must end with `poweroff -f`; what it printed.
-    pub fn run(self, script: &str) -> Result<String> {
+    /// Boots with `script` as the first process, which must end with `poweroff -f`; what it printed. With a `place` it reaches what that
+    /// reaches, through QEMU's own network: it is 10.0.2.15 there, and its way out is 10.0.2.2.
+    pub fn run(self, script: &str, place: Option<&Namespace>) -> Result<String> {
         self.write("/init", script, 0o755)?;
         let kernel = kept_dir()?.join("kernel");
         let (disk, loader, console) = (self.work.path().join("disk"), self.work.path().join("loader"), self.work.path().join("console"));
         process::output(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(self.root()).arg(&disk).arg("3G"))?;
         self.make_loader(&kernel, &loader)?;
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let qemu = "qemu-system-x86_64";
+        let (mut qemu, network) = place.map_or_else(|| (Command::new(qemu), "none"), |place| (place.command(qemu), "user,model=virtio-net-pci"));
         // One processor: an emulated one may run what another is just rewriting of the kernel, which then ends ("Oops: int3").
-        qemu.args(["-machine", "q35,accel=tcg", "-m", "6144", "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"]);
+        qemu.args(["-machine", "q35,accel=tcg", "-m", "6144", "-nodefaults", "-no-reboot", "-display", "none", "-nic", network]);
         qemu.arg("-kernel").arg(file_in(&kernel.join("boot"), "vmlinuz-")?).arg("-initrd").arg(&loader);
         qemu.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1"]);
         qemu.arg("-serial").arg(format!("file:{}", console.display())).arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));

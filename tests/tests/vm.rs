@@ -1,5 +1,6 @@
 //! torbox on a machine with the unified hierarchy of control groups: memory and process limits of root's boxes and of a user's, where
-//! they are delegated and where not; and with AppArmor. This machine need have neither, so a virtual one is booted.
+//! they are delegated and where not; with AppArmor; and with a clock that jumps. This machine need have neither, and its clock is not the tests', so
+//! a virtual one is booted.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
@@ -8,6 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use torbox_tests::boxed::{Installed, Who, kept_dir};
+use torbox_tests::testnet::{Options, TestNet, helper};
 use torbox_tests::{lock, require};
 use torbox_tests::vm::Guest;
 
@@ -106,11 +108,8 @@ fn a_hog_is_cut_off_and_a_clock_may_jump(said: &str) {
     assert!(!left.contains("torbox"), "{left}");
 }
 
-/// The box is verified, which includes its limits, or it would not start: its exit code tells.
-#[test]
-fn g8_limits_hold_where_control_groups_are_delegated() {
-    require!("root", "qemu-system-x86_64", "mkfs.ext4", "busybox");
-    let _alone = lock::heavy().unwrap();
+/// A guest in which torbox is installed, and has its images, for `tester`.
+fn guest_with_torbox() -> Guest {
     let kept = Installed::new(Who::Root, &kept_dir().unwrap()).unwrap();
     kept.build_images().unwrap();
     let guest = Guest::new().unwrap();
@@ -121,15 +120,25 @@ fn g8_limits_hold_where_control_groups_are_delegated() {
         guest.install(Path::new(&from), Some(&format!("/usr/libexec/torbox/{program}"))).unwrap();
     }
     for (file, text) in [("/etc/passwd", "root:x:0:0::/root:/bin/sh\ntester:x:1000:1000::/home/tester:/bin/sh\n"), ("/etc/group", "root:x:0:\ntester:x:1000:\n"),
-        ("/etc/subuid", "tester:100000:65536\n"), ("/etc/subgid", "tester:100000:65536\n"), ("/etc/torrc", "DisableNetwork 1\n")] {
+        ("/etc/subuid", "tester:100000:65536\n"), ("/etc/subgid", "tester:100000:65536\n")] {
         guest.write(file, text, 0o644).unwrap();
     }
+    guest.make_dir("/home/tester/torbox", USER).unwrap();
+    guest.take(&kept.dir().join("data"), "/home/tester/torbox/data", USER).unwrap();
+    guest
+}
+
+/// The box is verified, which includes its limits, or it would not start: its exit code tells.
+#[test]
+fn g8_limits_hold_where_control_groups_are_delegated() {
+    require!("root", "qemu-system-x86_64", "mkfs.ext4", "busybox");
+    let _alone = lock::heavy().unwrap();
+    let guest = guest_with_torbox();
+    guest.write("/etc/torrc", "DisableNetwork 1\n", 0o644).unwrap();
     let profile = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/apparmor")).unwrap();
     guest.compile_profile(&profile, "/etc/profile").unwrap();
     guest.compile_profile(REFUSING, "/etc/refusal").unwrap();
-    guest.make_dir("/home/tester/torbox", USER).unwrap();
-    guest.take(&kept.dir().join("data"), "/home/tester/torbox/data", USER).unwrap();
-    let said = guest.run(SCRIPT).unwrap();
+    let said = guest.run(SCRIPT, None).unwrap();
 
     apparmor_lets_torbox_in(&said);
     for name in ["user", "root", "again"] {
@@ -144,4 +153,64 @@ fn g8_limits_hold_where_control_groups_are_delegated() {
     assert_eq!(left("filled").len(), 1, "{said}");
     assert_eq!((left("left"), left("still"), left("groups")), (vec![], vec![], vec![]));
     assert!(!said.contains("cannot delete"), "{said}");
+}
+
+/// A user's box on the network of the host's namespace. Pages are asked for at the gate's socket, as the browser does it.
+const JUMPS: &str = r#"#!/bin/busybox sh
+export PATH=/usr/bin:/bin
+/bin/busybox mount -t proc proc /proc; mount -t devtmpfs dev /dev; mount -t sysfs sys /sys; mount -t tmpfs -o mode=1777 tmp /tmp; mount -t tmpfs run /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
+act() { name=$1; shift; echo "BEGIN $name"; "$@" 2>&1; echo "END $name $?"; }
+torbox() { HOME=/home/tester /usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups /usr/bin/torbox --dir /home/tester/torbox "$@"; }
+page() { curl --silent --show-error --max-time 150 --proxy socks5h://localhost/proc/$gate/root/run/torbox/browser/socks http://page.torbox.test/$1; }
+torbox run --verbose --display served --browser firefox-esr --torrc /etc/torrc about:blank > /tmp/said 2>&1 &
+box=$!
+for second in $(seq 200); do grep -q "connected to the Tor network" /tmp/said && break; kill -0 $box 2> /dev/null || break; sleep 1; done
+gate=$(pgrep -o -f "^/usr/libexec/torbox/gate ")
+act before page before
+date -s @$(($(date +%s) + 10800))
+act hours page hours
+act status-hours torbox status
+date -s @$(($(date +%s) + 259200))
+act days page days
+act status-days torbox status
+date -s @$(($(date +%s) - 270000))
+act after page after
+act status-after torbox status
+act stop torbox stop
+act box wait $box
+act said cat /tmp/said
+act left ps
+poweroff -f
+"#;
+
+/// By hours, which nobody notices; by days, with which no circuit can be built and nothing goes out, and torbox says why; and back.
+#[test]
+fn a_clock_may_jump_under_a_connected_tor() {
+    require!("root", "qemu-system-x86_64", "mkfs.ext4", "busybox", "curl");
+    let _alone = lock::heavy().unwrap();
+    let guest = guest_with_torbox();
+    let temporary = tempfile::tempdir().unwrap();
+    fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let net = TestNet::up(&Options::new(&temporary.path().join("net"), &helper().unwrap())).unwrap();
+    guest.write("/etc/torrc", &fs::read_to_string(&net.state().client_torrc).unwrap(), 0o644).unwrap();
+    guest.install(&require::program("curl").unwrap(), Some("/usr/bin/curl")).unwrap();
+    let log = net.web_log();
+    let mark = log.mark();
+    let said = guest.run(JUMPS, Some(&net.client())).unwrap();
+    for name in ["before", "hours", "after", "stop", "box"] {
+        assert_eq!(outcome(&said, name).1, "0", "{name}: {said}");
+    }
+    assert_ne!(outcome(&said, "days").1, "0", "{said}");
+    let came: Vec<_> = log.since(mark).unwrap().into_iter().map(|request| (request.path.clone(), net.exit_of(&request).is_some())).collect();
+    assert_eq!(came, ["/before", "/hours", "/after"].map(|path| (path.to_owned(), true)), "{said}");
+    let status = |name| outcome(&said, name).0.lines().find_map(|line| line.trim_start().strip_prefix("tor ")).map(str::trim_start).unwrap_or_default();
+    assert_eq!((status("status-hours"), status("status-after")), ("connected", "connected"), "{said}");
+    // tor itself does not always say by how much.
+    assert!(status("status-days").starts_with("no longer connected: ") && status("status-days").contains("the clock of this machine"), "{said}");
+    let told = ["connected to the Tor network\n", "no longer connected: ", "hint: set the clock", "connected to the Tor network again\n"];
+    let places = told.map(|text| outcome(&said, "said").0.find(text).unwrap_or_else(|| panic!("no {text:?} in:\n{said}")));
+    assert!(places.is_sorted(), "{said}");
+    assert!(!outcome(&said, "left").0.contains("torbox"), "{said}");
 }

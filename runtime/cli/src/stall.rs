@@ -29,7 +29,18 @@ pub(crate) const SILENT: &str = "nothing has come from the network for a minute"
 const NO_CONNECTION: &str = "the proxy on the way out makes no connection";
 const PROXY: &str = "is it the one that --proxy names, and does it let you reach relays?";
 const PROGRAM: &str = "torbox run --verbose shows what tor says of it; torbox verify checks the image that has it";
+const OLD: &str = "is the machine online, and its clock right? tor goes on by itself once both are";
 const CLOCK: &str = "set the clock: timedatectl set-ntp true; tor needs it right to the hour";
+
+/// Whether `line` says that a tor that was connected finds no way through the network any more.
+pub(crate) fn is_lost(line: &str) -> bool {
+    line.contains("Our directory information is no longer up-to-date enough to build circuits")
+}
+
+/// Whether `line` says that it finds one again.
+pub(crate) fn is_found_again(line: &str) -> bool {
+    line.contains("We now have enough directory information to build circuits")
+}
 
 /// What `line` of tor's means, if it tells of trouble.
 pub(crate) fn explain(line: &str, way: Way) -> Option<Trouble> {
@@ -37,6 +48,12 @@ pub(crate) fn explain(line: &str, way: Way) -> Option<Trouble> {
     if let Some((_, rest)) = line.split_once("Our clock is ").or_else(|| line.split_once("our clock is ")) {
         let wrong = [" the time", ", or that"].iter().fold(rest, |rest, end| rest.split(end).next().unwrap_or_default());
         return trouble(&format!("the clock of this machine is {wrong}"), CLOCK);
+    }
+    if line.contains("Received a bad CERTS cell: At least one certificate expired") {
+        return trouble("by the clock of this machine the certificates of relays have expired", CLOCK);
+    }
+    if is_lost(line) {
+        return trouble("what tor knows of the network is too old for it", OLD);
     }
     if line.contains("Proxy Client: unable to connect") {
         return match way.bridges {
@@ -111,6 +128,8 @@ mod tests {
                 Bridges::None,
                 "the clock of this machine is 3 hours, 4 minutes behind",
             ),
+            ("[warn] Received a bad CERTS cell: At least one certificate expired.".to_owned(), Bridges::None, "by the clock of this machine the certificates of relays have expired"),
+            ("[notice] Our directory information is no longer up-to-date enough to build circuits: We have no recent usable consensus.".to_owned(), Bridges::None, "what tor knows of the network is too old for it"),
             ("[warn] It seems that our clock is behind by 5 hours, 0 minutes, or that theirs is ahead.".to_owned(), Bridges::None, "the clock of this machine is behind by 5 hours, 0 minutes"),
         ] {
             let trouble = explain(&line, Way { bridges, proxied: false }).unwrap();
