@@ -14,6 +14,8 @@ pub enum Request {
     NewIdentity,
     /// The browser opens an address, or a window where there is none. Answered by [`Event::Opened`].
     Open(Option<Address>),
+    /// The display hands over what the browser copied: lines of it that begin with [`torbox_plan::COPIED`].
+    Copy,
     /// Every attempt to get out, made once more beside the browser: lines of it that begin with [`torbox_plan::BESIDE`].
     Audit,
 }

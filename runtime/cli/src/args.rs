@@ -41,6 +41,11 @@ pub(crate) enum Command {
     /// Ends every connection of the box; those that follow share no circuit with those before. What pages have stored in the
     /// browser stays: use the browser's own "New identity" to clear that as well.
     NewIdentity(Name),
+    /// Put what the browser of a running box copied into the clipboard of your desktop.
+    ///
+    /// For a box with a display of its own (x11-nested, served), from which nothing that is copied leaves by itself. Only text, without control characters, and a
+    /// megabyte at most.
+    Copy(Copy),
     /// Show which boxes run.
     Status(Format),
     /// Build the images.
@@ -293,6 +298,17 @@ pub(crate) struct Remove {
     /// Name of the box.
     #[arg(default_value = "default", value_parser = BoxName::new)]
     pub(crate) name: BoxName,
+}
+
+/// Take out what the browser copied.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Copy {
+    /// Name of the box.
+    #[arg(default_value = "default", value_parser = BoxName::new)]
+    pub(crate) name: BoxName,
+    /// Write it to standard output instead.
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 /// Which box.

@@ -14,7 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use torbox_backend::engine::Contact;
-use torbox_plan::{self as plan, Address, BoxName};
+use torbox_plan::{self as plan, Address, BoxName, Handed};
 
 /// How long the other side may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,6 +22,8 @@ const MAX_LINE: u64 = 1 << 14;
 /// How long an audit may be silent, and how much it may say.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(60);
 const MAX_AUDIT: u64 = 1 << 20;
+/// A display gives a megabyte, in hexadecimal digits.
+const MAX_COPIED: u64 = 1 << 22;
 /// How long the processes of a runtime that was killed may take to end in order.
 const ENDING: Duration = Duration::from_secs(5);
 /// How long what it ran may then take to leave its control groups.
@@ -39,7 +41,7 @@ pub(crate) struct State {
     pub(crate) pid: u32,
     /// tor's progress, in percent.
     pub(crate) bootstrap: u8,
-    /// Why tor does not get on, as far as it is known.
+    /// Why tor does not get on, or not any more, as far as it is known.
     pub(crate) trouble: Option<String>,
     /// How it is shown, as `--display` takes it.
     pub(crate) display: String,
@@ -54,6 +56,13 @@ pub(crate) struct State {
     pub(crate) browser_process: Option<u32>,
     /// What was tried before the browser was started, and what came of it.
     pub(crate) proof: Option<String>,
+}
+
+impl State {
+    /// Whether tor was connected and is not any more.
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.bootstrap == 100 && self.trouble.is_some()
+    }
 }
 
 /// The claim on a box's name: as long as it is held, no other process runs that box.
@@ -202,6 +211,8 @@ pub(crate) enum Wish {
     NewIdentity(UnixStream),
     /// That the browser opens an address, or a window where there is none. The caller awaits the same.
     Open(UnixStream, Option<Address>),
+    /// What the browser copied. The caller awaits it, in lines of hexadecimal digits, and then [`DONE`], or what went wrong, in one line.
+    Copy(UnixStream),
     /// Every attempt to get out, made beside the browser. The caller awaits what came of each, a line each, and then [`DONE`].
     Audit(UnixStream),
 }
@@ -221,6 +232,7 @@ fn answer_one(mut stream: UnixStream, state: &State) -> io::Result<Option<Wish>>
         BROWSER => writeln!(stream, "{}", state.browser_process.map(|id| id.to_string()).unwrap_or_default()).map(|()| None),
         "new-identity" => Ok(Some(Wish::NewIdentity(stream))),
         "audit" => Ok(Some(Wish::Audit(stream))),
+        "copy" => Ok(Some(Wish::Copy(stream))),
         "status" => {
             serde_json::to_writer(&mut stream, state)?;
             stream.write_all(b"\n").map(|()| None)
@@ -247,15 +259,33 @@ pub(crate) fn ask(dirs: &Dirs, name: &BoxName, word: &str) -> Result<Option<Stri
 
 /// What came of an audit of box `name`, a line for each attempt; `None` if it does not run.
 pub(crate) fn audit(dirs: &Dirs, name: &BoxName) -> Result<Option<Vec<String>>, CliError> {
-    let talk = |mut stream: UnixStream| {
-        stream.set_read_timeout(Some(AUDIT_PATIENCE))?;
-        stream.write_all(b"audit\n")?;
-        BufReader::new(stream.take(MAX_AUDIT)).lines().collect::<io::Result<Vec<_>>>()
-    };
-    let lines = connect(dirs, name)?.map(talk).transpose().map_err(|_| CliError::NoAnswer)?;
+    let lines = ask_lines(dirs, name, "audit", AUDIT_PATIENCE, MAX_AUDIT)?;
     // Without its last line it is not whole.
     let whole = |mut lines: Vec<String>| if lines.pop().as_deref() == Some(DONE) { Ok(lines) } else { Err(CliError::NoAnswer) };
     lines.map(whole).transpose()
+}
+
+/// What the browser of box `name` copied; `None` if it does not run.
+pub(crate) fn copied(dirs: &Dirs, name: &BoxName) -> Result<Option<Vec<u8>>, CliError> {
+    let Some(mut lines) = ask_lines(dirs, name, "copy", PATIENCE, MAX_COPIED)? else { return Ok(None) };
+    match lines.pop() {
+        Some(last) if last == DONE => {
+            let parts = lines.iter().map(|line| Handed::bytes(line)).collect::<Option<Vec<_>>>();
+            parts.map(|parts| Some(parts.concat())).ok_or(CliError::NoAnswer)
+        }
+        Some(reason) if lines.is_empty() => Err(CliError::NotCopied(reason)),
+        _ => Err(CliError::NoAnswer),
+    }
+}
+
+/// Asks box `name` what it answers with any number of lines, in at most `most` bytes and with no more than `patience` between them; `None` if it does not run.
+fn ask_lines(dirs: &Dirs, name: &BoxName, word: &str, patience: Duration, most: u64) -> Result<Option<Vec<String>>, CliError> {
+    let talk = |mut stream: UnixStream| {
+        stream.set_read_timeout(Some(patience))?;
+        writeln!(stream, "{word}")?;
+        BufReader::new(stream.take(most)).lines().collect::<io::Result<Vec<_>>>()
+    };
+    connect(dirs, name)?.map(talk).transpose().map_err(|_| CliError::NoAnswer)
 }
 
 /// The socket of box `name`; `None` if it does not run.

@@ -107,9 +107,10 @@ impl Entry {
             format!("Name={}\nGenericName=Web Browser\nComment=Browse in a box that does not know who you are", self.title),
             format!("Exec={} -- %u\n{path}TryExec={}\nIcon={ID}\nTerminal=false", call(&options), escape(&self.program)),
             "Categories=Network;WebBrowser;\nKeywords=Tor;Onion;Privacy;\nMimeType=x-scheme-handler/http;x-scheme-handler/https;".to_owned(),
-            "StartupNotify=true\nStartupWMClass=Tor Browser\nActions=new-window;new-identity;audit;stop;".to_owned(),
+            "StartupNotify=true\nStartupWMClass=Tor Browser\nActions=new-window;new-identity;copy;audit;stop;".to_owned(),
             format!("\n[Desktop Action new-window]\nName=New window\nExec={}", call(&options)),
             format!("\n[Desktop Action new-identity]\nName=New identity\nExec={}", call(&["new-identity", name])),
+            format!("\n[Desktop Action copy]\nName=Copy out\nExec={}", call(&["copy", name])),
             format!("\n[Desktop Action audit]\nName=Audit\nExec={}", call(&audit)),
             format!("\n[Desktop Action stop]\nName=Stop\nExec={}", call(&["stop", name])),
         ];

@@ -147,6 +147,12 @@ pub(crate) enum CliError {
     Editor(String),
     #[error("the running box did not open it: {0}")]
     NotOpened(String),
+    #[error("nothing was copied: {0}")]
+    NotCopied(String),
+    #[error("the browser of box {0} copied no text")]
+    NothingCopied(BoxName),
+    #[error("the clipboard cannot be had: {0}")]
+    NoClipboard(String),
     #[error("the box has no new identity: {0}")]
     NoNewIdentity(String),
 }
@@ -163,7 +169,7 @@ impl CliError {
             Self::Open(_) => Exit::Open,
             Self::Bridge(_) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } => Exit::Usage,
             Self::NoProfile(_) | Self::ProfileExists(_) | Self::Archive { .. } | Self::Editor(_) | Self::Path { .. } | Self::NoDirectory(_) | Self::Render(_) | Self::Compose(_) | Self::ComposeEngine | Self::ComposeKube | Self::Browser(_) | Self::System(..) | Self::DesktopOptions => Exit::Failure,
-            Self::Files(_) | Self::NoFiles(_) | Self::NotSaved(_) => Exit::Failure,
+            Self::NotCopied(_) | Self::NothingCopied(_) | Self::NoClipboard(_) | Self::Files(_) | Self::NoFiles(_) | Self::NotSaved(_) => Exit::Failure,
         }
     }
 
@@ -214,6 +220,9 @@ impl CliError {
             Self::Refused { hint, .. } | Self::Failed { hint, .. } => return hint.clone(),
             Self::DesktopOptions => "leave out the address and --window: the entry gives both",
             Self::NoNewIdentity(_) => "close the browser and start it again: every run is a new identity",
+            Self::NotCopied(_) => "x11-nested and served keep it; with the other displays it is in the clipboard already, or can be had by no one",
+            Self::NothingCopied(_) => "select it in the browser, copy it there as always, and try again; only text can be taken out",
+            Self::NoClipboard(_) => "torbox copy --print writes it to standard output",
             Self::NotOpened(_) => "try again once its window is there",
             Self::Files(FilesError::Missing(_)) => "torbox downloads list shows what there is",
             Self::NoAnswer => "torbox stop ends it; if that does not, end the process that torbox status shows",

@@ -10,6 +10,7 @@ mod bridge;
 mod compose;
 mod config;
 mod control;
+mod copy;
 mod desktop;
 mod dirs;
 mod display;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(viewer::VIEWER) {
         return viewer::main();
     }
+    if std::env::args().nth(1).as_deref() == Some(copy::HOLDER) {
+        return copy::holder_main();
+    }
     let matches = args::Args::command().get_matches();
     let args = args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match &args.command {
@@ -70,6 +74,7 @@ fn dispatch(args: args::Args, name: &str) -> Result<(), error::CliError> {
         args::Command::Open(which) => status::open(&dirs, &which.name, which.url.as_ref()),
         args::Command::Stop(which) => status::stop(&dirs, &which.name),
         args::Command::NewIdentity(which) => status::new_identity(&dirs, &which.name),
+        args::Command::Copy(which) => copy::copy(&dirs, which),
         args::Command::Status(format) => status::status(&dirs, format),
         args::Command::Build(build) => images::build(&dirs, build),
         args::Command::Update(update) => images::update(&dirs, update),

@@ -30,7 +30,7 @@ use torbox_backend::native::{self, Groups, Launch, LaunchError, Launched, STILL,
 use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
 use torbox_plan::steps::Action;
-use torbox_plan::{Address, BESIDE, BoxName, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
+use torbox_plan::{Address, BESIDE, BoxName, COPIED, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
 
 /// A launch and what to say about it.
 pub(crate) struct Request {
@@ -319,6 +319,9 @@ struct Shown {
     opening: VecDeque<UnixStream>,
     /// Who awaits what comes of an audit.
     auditor: Option<UnixStream>,
+    /// Who awaits what the browser copied.
+    copier: Option<UnixStream>,
+    mode: Mode,
 }
 
 const TOR_LINES: usize = 20;
@@ -341,7 +344,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
     let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None };
+    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -447,12 +450,17 @@ impl Shown {
                     self.auditor = Some(caller);
                 }
                 Wish::Audit(_) => {}
+                Wish::Copy(caller) if !self.mode.keeps_what_is_copied() => answer(caller, Some(&format!("with --display {} what the browser copies is not kept for it", self.mode.name()))),
+                Wish::Copy(caller) if self.copier.is_none() => {
+                    launched.ask(Question::Copy)?;
+                    self.copier = Some(caller);
+                }
+                Wish::Copy(_) => {}
             }
         }
         Ok(stop)
     }
 
-    /// Shows one event; how the box ended, if it did.
     /// A step of the launch is done: how long the next may take.
     fn made(&mut self, action: &str) {
         let is = |step: Action| action == format!("{step:?}");
@@ -471,6 +479,7 @@ impl Shown {
         self.progress.begin("connecting to the Tor network");
     }
 
+    /// Shows one event; how the box ended, if it did.
     fn show(&mut self, event: Event, output: &mut dyn FnMut(&str)) -> Option<Result<Option<u8>, CliError>> {
         match event {
             Event::NeedsMaps { .. } => return Some(Err(LaunchError::Unknown("needs-maps".to_owned()).into())),
@@ -565,14 +574,19 @@ impl Shown {
     }
 
     fn explain(&mut self, line: &str) {
-        let trouble = stall::explain(line, self.way).filter(|_| self.state.bootstrap < 100);
-        trouble.into_iter().for_each(|trouble| self.trouble(trouble));
+        if stall::is_found_again(line) && self.state.is_lost() {
+            self.state.trouble = None;
+            self.progress.note("torbox: connected to the Tor network again");
+        }
+        let heeds = self.state.bootstrap < 100 || self.state.is_lost() || stall::is_lost(line);
+        stall::explain(line, self.way).filter(|_| heeds).into_iter().for_each(|trouble| self.trouble(trouble));
     }
 
     /// Says what is wrong once, as long as nothing else is.
     fn trouble(&mut self, Trouble { what, hint }: Trouble) {
         if self.state.trouble.as_ref() != Some(&what) {
-            self.progress.note(&format!("torbox: not connected yet, at {}%: {what}\n  hint: {hint}", self.state.bootstrap));
+            let since = if self.state.bootstrap < 100 { format!("not connected yet, at {}%", self.state.bootstrap) } else { "no longer connected".to_owned() };
+            self.progress.note(&format!("torbox: {since}: {what}\n  hint: {hint}"));
             self.state.trouble = Some(what);
         }
     }
@@ -589,8 +603,20 @@ impl Shown {
         true
     }
 
+    /// What the display hands over of what the browser copied, if somebody awaits it; whether it was that. A caller that went away is no error.
+    fn copied(&mut self, text: &str) -> bool {
+        let Some(part) = text.strip_prefix(COPIED) else { return false };
+        match &mut self.copier {
+            Some(_) if part.is_empty() => self.copier.take().into_iter().for_each(|caller| answer(caller, None)),
+            Some(caller) => drop(writeln!(caller, "{part}")),
+            // Nobody waits any more, and it is nobody else's business.
+            None => {}
+        }
+        true
+    }
+
     fn line(&mut self, role: Role, text: String, output: &mut dyn FnMut(&str)) {
-        if role == Role::Browser && self.audited(&text) {
+        if role == Role::Browser && self.audited(&text) || role == Role::Display && self.copied(&text) {
             return;
         }
         if role == Role::Browser {

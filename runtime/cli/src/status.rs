@@ -90,7 +90,11 @@ fn running(dirs: &Dirs) -> Result<Vec<State>, CliError> {
 
 fn describe(state: &State) -> String {
     let State { name, pid, bootstrap, trouble, display, leaves_open, browser, anonymous, proof, browser_process: _ } = state;
-    let tor = if *bootstrap == 100 { "connected".to_owned() } else { format!("connecting, {bootstrap}%") };
+    let tor = match bootstrap {
+        100 if state.is_lost() => "no longer connected".to_owned(),
+        100 => "connected".to_owned(),
+        _ => format!("connecting, {bootstrap}%"),
+    };
     let more = |text: &Option<String>| text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     let warning = if *anonymous { "" } else { ", NOT ANONYMOUS" };
     let proof = proof.as_deref().unwrap_or("not made yet");

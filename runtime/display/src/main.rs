@@ -1,4 +1,4 @@
-//! The program: reads its command line, listens, says `ready`, serves. Standard output carries that one word; all else
+//! The program: reads its command line, listens, says `ready`, serves. Standard output carries that word and what the user takes out; all else
 //! goes to standard error. It ends with 0 on SIGTERM, SIGINT or the end of its lifeline, and never restarts anything.
 
 use std::error::Error;

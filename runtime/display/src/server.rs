@@ -47,6 +47,8 @@ pub struct Server {
     epoll: OwnedFd,
     _signals: SignalFd,
     listener: OwnedFd,
+    /// What the parent said since the last newline.
+    told: Vec<u8>,
     relay: Relay,
 }
 
@@ -90,6 +92,8 @@ struct Side {
 const SIGNALS: u64 = 0;
 const LIFELINE: u64 = 1;
 const LISTENER: u64 = 2;
+/// What the parent asks for: what the browser copied, for its user. Nothing else is heeded.
+const COPY: &[u8] = b"copy";
 /// What the nested display waits for: it looks at everything whenever anything happens.
 const NESTED: u64 = 3;
 /// The first connection's number; it and its successor are the tokens of its client and of its server.
@@ -115,7 +119,7 @@ impl Server {
                 epoll::add(&epoll, socket, EventData::new_u64(NESTED), EventFlags::IN).map_err(failed("epoll_ctl"))?;
             }
         }
-        Ok(Self { epoll, _signals: signals, listener, relay })
+        Ok(Self { epoll, _signals: signals, listener, told: Vec::new(), relay })
     }
 
     /// What the cage must leave.
@@ -140,8 +144,11 @@ impl Server {
             for event in &events {
                 match event.data.u64() {
                     SIGNALS => return Ok(()),
-                    LIFELINE if ending::lifeline_is_over() => return Ok(()),
-                    LIFELINE | NESTED => {}
+                    LIFELINE => match ending::lifeline() {
+                        Some(said) => self.heed(&said),
+                        None => return Ok(()),
+                    },
+                    NESTED => {}
                     LISTENER => self.accept(),
                     token => self.relay.advance(token & !1, &self.epoll),
                 }
@@ -154,6 +161,17 @@ impl Server {
         match &mut self.relay.upstream {
             Upstream::Server(_) => Ok(None),
             Upstream::Nested(nested) => Ok(nested.turn()?.and_then(|limit| Timespec::try_from(limit).ok())),
+        }
+    }
+
+    fn heed(&mut self, said: &[u8]) {
+        for &byte in said {
+            match (byte, &mut self.relay.upstream) {
+                (b'\n', Upstream::Nested(nested)) if std::mem::take(&mut self.told) == COPY => nested.take_out(),
+                (b'\n', _) => self.told.clear(),
+                _ if self.told.len() <= COPY.len() => self.told.push(byte),
+                _ => {}
+            }
         }
     }
 

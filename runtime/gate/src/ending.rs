@@ -16,9 +16,14 @@ pub fn signals() -> Result<SignalFd, nix::errno::Errno> {
     SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
-/// Whether the other end of standard input is gone; to be asked when it is readable. Whatever the parent writes is ignored.
+/// What the parent wrote to standard input, to be asked for when it is readable; none if the other end is gone.
 #[must_use]
-pub fn lifeline_is_over() -> bool {
-    let mut ignored = [0_u8; 256];
-    !matches!(rustix::io::read(rustix::stdio::stdin(), &mut ignored), Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
+pub fn lifeline() -> Option<Vec<u8>> {
+    let mut said = vec![0; 256];
+    match rustix::io::read(rustix::stdio::stdin(), said.as_mut_slice()) {
+        Ok(count @ 1..) => said.truncate(count),
+        Err(Errno::AGAIN | Errno::INTR) => said.clear(),
+        Ok(0) | Err(_) => return None,
+    }
+    Some(said)
 }

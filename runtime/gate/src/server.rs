@@ -259,7 +259,7 @@ impl Server {
         let flags = event.flags;
         match Who::from_token(event.data.u64())? {
             Who::Signals => return Some(End::Signal),
-            Who::Lifeline => return ending::lifeline_is_over().then_some(End::Lifeline),
+            Who::Lifeline => return ending::lifeline().is_none().then_some(End::Lifeline),
             Who::SocksListener => self.accept_streams(),
             Who::AdminListener => self.accept_admin(),
             Who::Client(key) => self.stream_event(key, flags, |stream| &mut stream.client_ready),

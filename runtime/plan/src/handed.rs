@@ -1,4 +1,5 @@
-//! How init and the runtime speak of files that leave a box in an engine and enter it: a line for each download, a name as one word.
+//! How what leaves a box by its user's action, and enters it, is spoken of: of files in an engine a line for each download, a name as one word; of
+//! what the browser copied some of its bytes in each line.
 
 use std::fmt;
 
@@ -12,6 +13,12 @@ pub struct Handed {
     /// Bytes.
     pub size: u64,
 }
+
+/// What the display is told when its user wants what the browser copied.
+pub const COPY: &str = "copy";
+/// How each line begins with which it answers, before some of the bytes in hexadecimal; alone it is the last. What it says comes from the
+/// browser, whoever has taken that over.
+pub const COPIED: &str = "copied:";
 
 impl Handed {
     /// What init says when it is ready to take a file's bytes.
@@ -31,12 +38,18 @@ impl Handed {
         words.next().is_none().then_some(Self { name, mode, size })
     }
 
+    /// Reads what [`Self::word`] wrote.
+    #[must_use]
+    pub fn bytes(word: &str) -> Option<Vec<u8>> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let pair = |pair: &[u8]| if let [high, low] = pair { Some(digit(high)? << 4 | digit(low)?) } else { None };
+        word.as_bytes().chunks(2).map(pair).collect()
+    }
+
     /// Reads a name: that of a directory's entry, and never a path.
     #[must_use]
     pub fn name(word: &str) -> Option<Vec<u8>> {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let pair = |pair: &[u8]| if let [high, low] = pair { Some(digit(high)? << 4 | digit(low)?) } else { None };
-        let name: Vec<u8> = word.as_bytes().chunks(2).map(pair).collect::<Option<_>>()?;
+        let name = Self::bytes(word)?;
         let plain = !name.is_empty() && name.len() <= Self::LONGEST && !name.contains(&b'/') && !name.contains(&0) && name != b"." && name != b"..";
         plain.then_some(name)
     }

@@ -20,7 +20,7 @@ pub mod steps;
 
 pub use address::{Address, AddressError, NOT_OPENED, OPENED, Wish};
 pub use facts::{Facts, Mismatch, MountFact, Namespace, NetworkFact};
-pub use handed::Handed;
+pub use handed::{COPIED, COPY, Handed};
 pub use host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 pub use ids::{BoxName, BoxPath, InvalidName, Role};
 pub use intent::{ClientAuth, Image, Intent, JOURNAL, Limits, Memory, PROFILE_FILES, Program, Start};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use torbox_tests::boxed::{Part, RunningBox, readable};
 use torbox_tests::display::client::Client;
 use torbox_tests::display::{Input, SIZE, Xvfb};
+use torbox_tests::process::all;
 use torbox_tests::testnet::Via;
 use torbox_tests::wait;
 use x11rb::connection::Connection as _;
@@ -38,9 +39,27 @@ pub(crate) fn on_x11(stage: &Stage<'_>) {
     let hands = Hands::new(stage, &display, &running);
     hands.try_everything();
     content_sandbox_is_on(&running);
+    copied_by_the_user_alone(stage, &display, &hands);
     hands.resize(&url("hands"));
     nothing_of_the_server_is_there(&display, &running);
     assert_eq!(running.interrupt().unwrap(), Some(0));
+}
+
+/// `torbox copy` has the clipboard until another program has it, and can print what is in there.
+fn copied_by_the_user_alone(stage: &Stage<'_>, display: &Xvfb, hands: &Hands<'_>) {
+    let text = "no such page";
+    hands.copy_out(text, || {
+        let done = stage.installed.command_on(display, None, ["copy", "nested"]).unwrap().output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    });
+    let program = stage.installed.program().display().to_string();
+    let holders = || all().unwrap().into_iter().filter(|process| process.command_line() == format!("{program} __clipboard")).count();
+    assert_eq!(holders(), 1);
+    let _other = Copied::new(display, "of another program");
+    assert!(wait::retry(Duration::from_millis(20), soon(5), || (holders() == 0).then_some(())).is_some(), "it still runs");
+    hands.print_out("nested", text);
+    let without = stage.call(&["copy", "nested"]);
+    assert!(without.0 == Some(4) && without.2.contains("DISPLAY"), "{without:?}");
 }
 
 /// A server that trusts every client alike shows a box too, and torbox says what that leaves open.
@@ -140,24 +159,45 @@ impl<'a> Hands<'a> {
         });
     }
 
-    /// What is on the page is copied, and comes out with a click on the button at `out`, and not before.
-    pub(crate) fn copy_out(&self, text: &str, out: (i16, i16)) {
-        let copy = || {
-            self.input.press(&["Control", "a"]).unwrap();
-            self.input.press(&["Control", "c"]).unwrap();
-        };
-        copy();
+    /// What is on the page is copied, and comes out when it is `taken`, and not before.
+    pub(crate) fn copy_out(&self, text: &str, mut taken: impl FnMut()) {
+        self.copy();
         let early = wait::retry(Duration::from_millis(500), soon(3), || copied(self.display).filter(|copied| copied.contains(text)));
         assert_eq!(early, None, "nobody asked for it");
-        let taken = wait::retry(Duration::from_secs(1), soon(PATIENCE), || {
-            copy();
+        let came = wait::retry(Duration::from_secs(1), soon(PATIENCE), || {
+            self.copy();
             std::thread::sleep(Duration::from_secs(1));
-            self.input.button(1, out.0, out.1).unwrap();
+            taken();
             std::thread::sleep(Duration::from_secs(1));
             copied(self.display).filter(|copied| copied.contains(text))
         });
-        assert!(taken.is_some(), "{:?}; torbox said last:\n{}", copied(self.display), self.running.said_last());
+        assert!(came.is_some(), "{:?}; torbox said last:\n{}", copied(self.display), self.running.said_last());
         // What is marked is not read.
+        self.input.click(400, 500).unwrap();
+    }
+
+    fn copy(&self) {
+        self.input.press(&["Control", "a"]).unwrap();
+        self.input.press(&["Control", "c"]).unwrap();
+    }
+
+    pub(crate) fn press_at(&self, (x, y): (i16, i16)) {
+        self.input.button(1, x, y).unwrap();
+    }
+
+    /// What is on the page is copied, and printed where the user asks for it.
+    pub(crate) fn print_out(&self, name: &str, text: &str) {
+        let mut last = None;
+        let printed = wait::retry(Duration::from_secs(1), soon(PATIENCE), || {
+            self.press_at((400, 500));
+            self.copy();
+            std::thread::sleep(Duration::from_secs(1));
+            let printed = self.stage.call(&["copy", "--print", name]);
+            let found = (printed.0 == Some(0) && printed.1.contains(text)).then_some(());
+            last = Some(printed);
+            found
+        });
+        assert!(printed.is_some(), "{last:?}; torbox said last:\n{}", self.running.said_last());
         self.input.click(400, 500).unwrap();
     }
 

@@ -57,7 +57,8 @@ pub(crate) fn in_a_browser(stage: &Stage<'_>) {
     let ordinary = Ordinary::start(&display, &client, stage.out.path(), &address);
     let hands = Hands::new(stage, &display, &running);
     hands.try_everything();
-    hands.copy_out("no such page", OUT);
+    hands.copy_out("no such page", || hands.press_at(OUT));
+    hands.print_out("served", "no such page");
     content_sandbox_is_on(&running);
     // Any user of the machine, and any page, can connect, and does not know the secret; who knows it is let in, and shows the box then.
     assert_eq!(screen(&client, place, &"0".repeat(secret.len())), "403");
@@ -90,6 +91,7 @@ fn in_an_engine(stage: &Stage<'_>, kind: Kind) {
         page.request(Via::Exit, &running);
         let _ordinary = Ordinary::start(&display, &stage.ground.net.client(), stage.out.path(), &address(&running));
         page.text(|shot| display.screenshot(shot), &running);
+        Hands::new(stage, &display, &running).print_out("served", torbox_tests::testnet::web::PAGE_TEXT);
         assert_eq!(running.interrupt_within(engines::GONE).unwrap(), Some(0));
         engines::assert_nothing_left(engine, "after Ctrl-C");
     });

@@ -24,7 +24,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use torbox_plan::engine::{HIDDEN, Rendered, facts, normalise};
 use torbox_plan::steps::{self, Action};
-use torbox_plan::{BESIDE, Container, Mount, Plan, Proof, Role, SuppliedFile, Wish, paths};
+use torbox_plan::{BESIDE, COPIED, COPY, Container, Mount, Plan, Proof, Role, SuppliedFile, Wish, paths};
 
 /// How long an init may take to report.
 const REPORT_PATIENCE: Duration = Duration::from_secs(20);
@@ -226,6 +226,7 @@ impl Launcher {
                 Ok(happened) => return Ok(happened),
                 Err(Request::NewIdentity) => self.answer_new_identity().await?,
                 Err(Request::Open(address)) => self.say(Role::Browser, format!("{}\n", Wish(address)).as_bytes()).await?,
+                Err(Request::Copy) => self.answer_copy().await?,
                 Err(Request::Audit) => self.answer_audit().await?,
             }
         }
@@ -243,6 +244,15 @@ impl Launcher {
             line(Role::Browser, BESIDE.trim_end().to_owned());
         }
         Ok(())
+    }
+
+    /// Lines of the display follow. Of one that does not run there is the end.
+    async fn answer_copy(&mut self) -> Result<(), EngineError> {
+        if !self.supervising {
+            line(Role::Display, COPIED.to_owned());
+            return Ok(());
+        }
+        self.say(Role::Display, format!("{COPY}\n").as_bytes()).await
     }
 
     async fn new_identity(&mut self) -> Result<(), EngineError> {

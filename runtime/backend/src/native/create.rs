@@ -22,7 +22,7 @@ use std::path::Path;
 use std::process::Command;
 use torbox_plan::oci::{self, RenderError};
 use torbox_plan::seccomp::{self, Instruction};
-use torbox_plan::{BoxName, Container, Role, Wish};
+use torbox_plan::{BoxName, Container, Role};
 
 /// A container that could not be created, started or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +118,9 @@ impl Created {
         self.handle.start().map_err(|source| CreateError::Runtime { what: "start", role: self.role, source: Box::new(source) })
     }
 
-    /// Passes a wish on to the browser's init.
-    pub(super) fn wish(&mut self, wish: &Wish) -> io::Result<()> {
-        self.lifeline.write_all(format!("{wish}\n").as_bytes())
+    /// Tells what runs in it a line.
+    pub(super) fn tell(&mut self, line: &str) -> io::Result<()> {
+        self.lifeline.write_all(format!("{line}\n").as_bytes())
     }
 
     /// Kills whatever is left of it and removes its state and control group.

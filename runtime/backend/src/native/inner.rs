@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use torbox_plan::steps::{self, Action};
-use torbox_plan::{BESIDE, Container, Facts, Mismatch, Plan, PlanError, Proof, Role, Wish};
+use torbox_plan::{BESIDE, COPIED, COPY, Container, Facts, Mismatch, Plan, PlanError, Proof, Role, Wish};
 use torbox_sys::give_back_memory;
 
 /// How long tor, the gate and the display may take to listen.
@@ -284,9 +284,13 @@ fn respond(happening: Happening<'_>) -> Flow {
         Happening::Line(role, line) if let Some(error) = opened(role, line) => Event::Opened { error },
         Happening::Line(Role::Tor, line) if let Some((percent, summary)) = bootstrap(line) => Event::Bootstrap { percent, summary },
         Happening::Line(role, line) => Event::Line { role, text: line.to_owned() },
-        Happening::Request(Request::Open(address), browser) => match browser.map_or(Err(io::ErrorKind::NotFound.into()), |browser| browser.wish(&Wish(address))) {
+        Happening::Request(Request::Open(address), browser) => match told(browser, &Wish(address).to_string()) {
             Ok(()) => return Flow::More,
             Err(error) => Event::Opened { error: Some(error.to_string()) },
+        },
+        Happening::Request(Request::Copy, display) => match told(display, COPY) {
+            Ok(()) => return Flow::More,
+            Err(_) => Event::Line { role: Role::Display, text: COPIED.to_owned() },
         },
         Happening::Request(Request::NewIdentity, _) => Event::NewIdentity { error: admin::new_identity().err().map(|error| chain(&error)) },
         // There is no browser yet beside which it could be made.
@@ -294,6 +298,11 @@ fn respond(happening: Happening<'_>) -> Flow {
     };
     report(&event).ok();
     Flow::More
+}
+
+/// A container that is not there yet cannot be told anything.
+fn told(container: Option<&mut Created>, line: &str) -> io::Result<()> {
+    container.map_or(Err(io::ErrorKind::NotFound.into()), |container| container.tell(line))
 }
 
 /// Reports `line` if it is a proof; whether it is. Asked only until there is one: what the program says later proves nothing.

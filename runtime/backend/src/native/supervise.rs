@@ -36,7 +36,7 @@ pub(super) struct Watch {
 pub(super) enum Happening<'a> {
     /// A complete line that a role wrote.
     Line(Role, &'a str),
-    /// Something that the box is asked, and the browser's container, if there is one yet.
+    /// Something that the box is asked, and the container that it is for, the browser's or the display's, if there is one yet.
     Request(Request, Option<&'a mut Created>),
 }
 
@@ -101,8 +101,9 @@ impl Watch {
     fn serve(&mut self, boxed: &mut [Watched], on: &mut dyn FnMut(Happening<'_>) -> Flow) -> io::Result<bool> {
         let Asked::Requests(requests) = self.requests.take()? else { return Ok(true) };
         for request in requests {
-            let browser = boxed.iter_mut().map(|watched| &mut watched.created).find(|created| created.role == Role::Browser);
-            on(Happening::Request(request, browser));
+            let role = if request == Request::Copy { Role::Display } else { Role::Browser };
+            let container = boxed.iter_mut().map(|watched| &mut watched.created).find(|created| created.role == role);
+            on(Happening::Request(request, container));
         }
         Ok(false)
     }

@@ -78,6 +78,11 @@ pub(crate) fn open(choice: DisplayChoice, place: &Path) -> Result<Opened, CliErr
     }
 }
 
+/// The caller's own connection to the X server, and the number of the screen.
+pub(crate) fn connect_as_user() -> Result<(x11rb::rust_connection::RustConnection, usize), CliError> {
+    x11::connect_as_user(&variable("DISPLAY").ok_or(CliError::NoDisplay)?.to_string_lossy())
+}
+
 /// Whether the environment names a compositor.
 pub(crate) fn is_wayland() -> bool {
     variable("WAYLAND_DISPLAY").is_some()

@@ -36,6 +36,11 @@ impl Mode {
         }
     }
 
+    /// Whether the display keeps what the browser copied until its user takes it out.
+    pub(crate) const fn keeps_what_is_copied(self) -> bool {
+        matches!(self, Self::X11Nested | Self::X11NestedTrusted | Self::Served)
+    }
+
     /// What a browser that was taken over can still do, if anything.
     pub(crate) const fn leaves_open(self) -> Option<&'static str> {
         match self {

@@ -48,6 +48,11 @@ pub(super) fn open_trusted(name: &str) -> Result<Opened, CliError> {
     server.opened(&server.key, Mode::X11Trusted, Lease::Endless)
 }
 
+/// As any program of the user does.
+pub(super) fn connect_as_user(name: &str) -> Result<(RustConnection, usize), CliError> {
+    Server::connect(name).map(|server| (server.connection, server.screen))
+}
+
 impl Server {
     /// Connects as any program of the user does.
     fn connect(name: &str) -> Result<Self, CliError> {

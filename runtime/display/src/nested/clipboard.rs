@@ -1,7 +1,7 @@
 //! The clipboard (wl_data_device_manager): between the browser's own windows always; from the user's into the browser when the
 //! user pastes, that is when a client with the keyboard asks within moments of a key or a button. Nothing goes out but what the user takes
-//! out of a served display ([`Desk::take_out`]): of what a client without the X server's trust offers, other programs get nothing. Nothing
-//! is dragged in or out.
+//! out ([`Desk::take_out`]), on a served page or with `torbox copy`: of what a client without the X server's trust offers, other programs get
+//! nothing. Nothing is dragged in or out.
 
 use super::desk::{Desk, Wish};
 use rustix::fd::OwnedFd;
@@ -50,9 +50,20 @@ pub(super) struct Clipboard {
 
 /// What comes of what the browser copied.
 struct Taken {
-    from: OwnedFd,
+    exit: Exit,
+    /// None where nothing was copied, or no text.
+    from: Option<OwnedFd>,
     text: Vec<u8>,
     since: Instant,
+}
+
+/// Which way the user takes out what the browser copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// What shows the windows.
+    Host,
+    /// Whoever started the display.
+    Output,
 }
 
 /// Whose an offer is.
@@ -90,11 +101,12 @@ impl Clipboard {
     }
 
     /// What the user took out, once it is there as a whole. Of a browser that is too slow, or has too much, it is nothing.
-    pub(super) fn taken(&mut self) -> Option<String> {
+    pub(super) fn taken(&mut self) -> Option<(Exit, String)> {
         let taken = self.taken.as_mut()?;
         let mut buffer = vec![0; 1 << 14];
         let whole = loop {
-            match read(&taken.from, buffer.as_mut_slice()) {
+            let Some(from) = &taken.from else { break true };
+            match read(from, buffer.as_mut_slice()) {
                 Ok(0) => break true,
                 Ok(count) if taken.text.len() + count <= TAKEN => taken.text.extend(buffer.iter().take(count)),
                 Err(Errno::INTR) => {}
@@ -102,8 +114,9 @@ impl Clipboard {
                 _ => break false,
             }
         };
-        let Taken { text, .. } = self.taken.take()?;
-        whole.then(|| String::from_utf8_lossy(&text).into_owned())
+        let Taken { exit, text, .. } = self.taken.take()?;
+        let text = if whole { String::from_utf8_lossy(&text).into_owned() } else { String::new() };
+        (whole || exit == Exit::Output).then_some((exit, text))
     }
 }
 
@@ -141,17 +154,27 @@ impl Desk {
         self.clipboard.answered = Some(Instant::now());
     }
 
-    /// The user wants what the browser copied, as text, elsewhere.
-    pub(super) fn take_out(&mut self) {
-        use std::os::fd::AsFd as _;
-        let Some(own) = &self.clipboard.own else { return };
-        let types = own.data::<Types>().map(Types::all).unwrap_or_default();
-        let Some(kind) = TEXT.into_iter().find(|kind| types.iter().any(|own| own == kind)) else { return };
-        let Ok((from, to)) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None) else { return };
-        if fcntl_getfl(&from).and_then(|flags| fcntl_setfl(&from, flags | OFlags::NONBLOCK)).is_ok() {
-            own.send(kind.to_owned(), to.as_fd());
-            self.clipboard.taken = Some(Taken { from, text: Vec::new(), since: Instant::now() });
+    /// The user wants what the browser copied, as text, elsewhere. Whoever started the display is always answered, a page only with a text.
+    pub(super) fn take_out(&mut self, exit: Exit) {
+        if self.clipboard.taken.as_ref().is_some_and(|taken| taken.exit == Exit::Output) {
+            return;
         }
+        let from = self.copied_text();
+        if from.is_some() || exit == Exit::Output {
+            self.clipboard.taken = Some(Taken { exit, from, text: Vec::new(), since: Instant::now() });
+        }
+    }
+
+    /// Where the browser writes the text that it copied.
+    fn copied_text(&self) -> Option<OwnedFd> {
+        use std::os::fd::AsFd as _;
+        let own = self.clipboard.own.as_ref()?;
+        let types = own.data::<Types>().map(Types::all).unwrap_or_default();
+        let kind = TEXT.into_iter().find(|kind| types.iter().any(|own| own == kind))?;
+        let (from, to) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok()?;
+        fcntl_getfl(&from).and_then(|flags| fcntl_setfl(&from, flags | OFlags::NONBLOCK)).ok()?;
+        own.send(kind.to_owned(), to.as_fd());
+        Some(from)
     }
 
     /// The user pressed something in the browser. A client keeps what it was told for as long as an offer stands: some time after it

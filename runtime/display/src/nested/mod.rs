@@ -10,6 +10,7 @@ mod desk;
 #[doc(hidden)]
 pub mod fuzz;
 mod memory;
+mod outlet;
 mod pixels;
 mod place;
 mod seat;
@@ -23,7 +24,9 @@ pub use x11::HostError;
 
 use crate::keymap::Keymap;
 use crate::x11::Cookie;
+use clipboard::Exit;
 use desk::{Desk, Wish};
+use outlet::Outlet;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io;
@@ -45,6 +48,7 @@ pub(crate) struct Nested {
     wayland: Display<Desk>,
     desk: Desk,
     host: Box<dyn Host>,
+    outlet: Outlet,
     shown: Instant,
 }
 
@@ -62,7 +66,7 @@ trait Host {
     /// Shows what has changed.
     fn show(&mut self, desk: &mut Desk) -> Result<(), HostError>;
 
-    /// Hands over what the user takes out of the browser.
+    /// Hands over what the user takes out of the browser here.
     fn hand_out(&mut self, _text: &str) {}
 
     /// Sends what can be sent.
@@ -124,7 +128,7 @@ impl Nested {
         let handle = wayland.handle();
         offer(&handle);
         let desk = Desk::new(handle, keymap);
-        Ok(Self { wayland, desk, host, shown: Instant::now() })
+        Ok(Self { wayland, desk, host, outlet: Outlet::default(), shown: Instant::now() })
     }
 
     /// What to wait for besides clients' connections: what shows the windows, and the clients.
@@ -138,6 +142,11 @@ impl Nested {
         let (own, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
         self.desk.handle.insert_client(UnixStream::from(own), Arc::new(Nobody)).ok()?;
         Some(other)
+    }
+
+    /// The user wants what the browser copied: it is said on standard output, once the browser has given it.
+    pub(crate) fn take_out(&mut self) {
+        self.desk.take_out(Exit::Output);
     }
 
     /// Moves everything on that can be; how long nothing more can happen by itself.
@@ -161,14 +170,17 @@ impl Nested {
             }
         }
         self.desk.clipboard.tell();
-        if let Some(text) = self.desk.clipboard.taken() {
-            self.host.hand_out(&text);
+        match self.desk.clipboard.taken() {
+            Some((Exit::Host, text)) => self.host.hand_out(&text),
+            Some((Exit::Output, text)) => self.outlet.say(&text),
+            None => {}
         }
+        self.outlet.turn();
         self.host.flush()?;
         // What came with an answer of the X server is heard now: no socket tells of it any more.
         self.host.hear(&mut self.desk)?;
         self.wayland.flush_clients()?;
-        let more = waits || self.desk.clipboard.is_busy() || self.host.is_sending() || !self.desk.wishes.is_empty();
+        let more = waits || self.desk.clipboard.is_busy() || self.outlet.is_busy() || self.host.is_sending() || !self.desk.wishes.is_empty();
         Ok(more.then(|| pace.saturating_sub(self.shown.elapsed())))
     }
 }

@@ -8,6 +8,7 @@ mod keys;
 mod message;
 mod queue;
 
+use super::clipboard::Exit;
 use super::desk::{Desk, Id, Input, Shape, Wish};
 use super::pixels::{Alpha, Picture, Rect};
 use super::{Host, HostError, PICTURE};
@@ -151,7 +152,7 @@ impl PageHost {
                 desk.clipboard_is_of(self.copies);
                 desk.offer_to_focused();
             }
-            Said::Wanted => desk.take_out(),
+            Said::Wanted => desk.take_out(Exit::Host),
             Said::Raise(id) => self.raise(id, desk),
             Said::Close(id) => desk.take(Input::Closed { window: id }),
         }
