@@ -118,6 +118,8 @@ as_both! {
     g11_a_box_with_a_part_that_stands_still_ends: crate::faults::stopped_parts;
     /// The gate, and everything, that stands still for a while.
     g4_a_standstill_lets_nothing_out: crate::faults::standstill;
+    /// The user's display server, of which a box has only a display.
+    g11_a_display_server_that_stands_still_or_ends_leaves_nothing: crate::faults::display_servers;
     /// A display of the box's own on an X server: pages, hands, and what a client finds there.
     g3_a_nested_display_shows_pictures_and_tells_nothing_of_the_server: crate::nested::on_x11;
     /// A box where there is no display server.

@@ -147,6 +147,8 @@ pub(crate) enum CliError {
     Editor(String),
     #[error("the running box did not open it: {0}")]
     NotOpened(String),
+    #[error("the display server does not answer within {0} s")]
+    NoDisplayAnswer(u64),
     #[error("nothing was copied: {0}")]
     NotCopied(String),
     #[error("the browser of box {0} copied no text")]
@@ -161,7 +163,7 @@ impl CliError {
     fn exit(&self) -> Exit {
         match self {
             Self::Running(_) | Self::Ending(_) | Self::NotRunning(_) | Self::NoAnswer | Self::NotOpened(_) => Exit::Box,
-            Self::NoDisplay | Self::DisplayName { .. } | Self::DisplaySocket { .. } | Self::NoContext(_) | Self::ComposeContext | Self::ComposeServed => Exit::Display,
+            Self::NoDisplay | Self::NoDisplayAnswer(_) | Self::DisplayName { .. } | Self::DisplaySocket { .. } | Self::NoContext(_) | Self::ComposeContext | Self::ComposeServed => Exit::Display,
             Self::Cookie { .. } | Self::CookieFile(_) | Self::Untrusted { .. } => Exit::Display,
             Self::Image(_) | Self::Program(..) | Self::Architecture | Self::NothingInstalled | Self::NoImage(_) => Exit::Image,
             Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
@@ -196,6 +198,7 @@ impl CliError {
             Self::NotRunning(_) => "torbox status shows which boxes run",
             Self::NoDisplay => "run torbox in a desktop session, or set DISPLAY or WAYLAND_DISPLAY; --display served shows the box as a page instead",
             Self::DisplayName { .. } => "torbox uses displays of this machine through their socket, such as DISPLAY=:0; displays over TCP are not safe",
+            Self::NoDisplayAnswer(_) => "it stands still, or has much to do: try again once its other windows work; --display served does without it",
             Self::DisplaySocket { .. } => "is the display server running, and are you allowed to use it?",
             Self::Cookie { .. } => "XAUTHORITY names the cookie file of your session; xauth list shows what is in it",
             Self::NoContext(_) | Self::ComposeContext => "--display wayland-filter does without",

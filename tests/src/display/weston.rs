@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::SIZE;
-use crate::process;
+use crate::process::{self, ProcessId};
 use crate::testnet::daemon::stop;
 use crate::user::TestUser;
 use crate::wait;
@@ -47,6 +47,12 @@ impl<'a> Weston<'a> {
         let weston = Self { child, user, dir };
         wait_until_it_listens("weston", &weston.socket(), &weston.dir.path().join("log"))?;
         Ok(weston)
+    }
+
+    /// The compositor.
+    #[must_use]
+    pub fn process(&self) -> ProcessId {
+        ProcessId(self.child.id())
     }
 
     /// Its socket, absolute, as `WAYLAND_DISPLAY` may hold it.

@@ -16,7 +16,7 @@ use x11rb::protocol::xproto::{ConnectionExt, ImageFormat, Screen};
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use super::{Input, Picture, SIZE, Watch};
-use crate::process;
+use crate::process::{self, ProcessId};
 use crate::testnet::daemon::stop;
 use crate::wait;
 
@@ -81,6 +81,12 @@ impl Xvfb {
     #[must_use]
     pub fn display(&self) -> String {
         format!(":{}", self.number)
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn process(&self) -> ProcessId {
+        ProcessId(self.child.id())
     }
 
     /// Its socket.

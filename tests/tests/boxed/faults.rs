@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal as Ask;
 use rustix::process::Signal;
 use torbox_tests::boxed::{END, Part, RunningBox, send};
-use torbox_tests::display::Xvfb;
+use torbox_tests::display::{Weston, Xvfb};
 use torbox_tests::process::{ProcessId, descendants};
 use torbox_tests::testnet::Via;
 use torbox_tests::{require, wait};
@@ -192,4 +192,60 @@ pub(crate) fn standstill(stage: &Stage<'_>) {
         sentinels.iter().for_each(|sentinels| sentinels.assert_no_hit("after a standstill"));
         assert_eq!(running.interrupt().unwrap(), Some(0));
     }
+}
+
+/// A display server that stands still before a box, while one is made and while one runs, and one that is killed.
+pub(crate) fn display_servers(stage: &Stage<'_>) {
+    let display = Xvfb::start().unwrap();
+    let of_server = |name: &str| stage.open(&display, name, "about:blank");
+    while_it_stands_still(stage, display.process(), &of_server);
+    // The display has not connected yet.
+    let before = stage.before(&["made"]);
+    let mut running = freeze(stage, &display, "made", "Create(Gate)", None);
+    display.process().send(Signal::STOP).unwrap();
+    running.part(Part::Inner).unwrap().send(Signal::CONT).unwrap();
+    let code = running.ended(soon(60)).unwrap();
+    assert!(code.is_some_and(|code| code != 0) && running.said().contains("not ready within 20 s: display\n"), "{code:?} {}", running.said());
+    display.process().send(Signal::CONT).unwrap();
+    before.assert_gone(END, "after a server that stood still in the launch");
+    when_it_is_killed(stage, display.process(), &of_server);
+
+    let compositor = Weston::start(stage.wayland_user()).unwrap();
+    let of_compositor = |name: &str| {
+        let mut command = stage.run_command_bare(name, "about:blank");
+        command.env("WAYLAND_DISPLAY", compositor.socket());
+        stage.start(command, name)
+    };
+    while_it_stands_still(stage, compositor.process(), &of_compositor);
+    when_it_is_killed(stage, compositor.process(), &of_compositor);
+}
+
+fn while_it_stands_still(stage: &Stage<'_>, server: ProcessId, open: &dyn Fn(&str) -> RunningBox) {
+    let before = stage.before(&["never", "shown"]);
+    server.send(Signal::STOP).unwrap();
+    let mut running = open("never");
+    assert_eq!(running.ended(soon(30)).unwrap(), Some(4), "{}", running.said());
+    assert!(running.said().contains("the display server does not answer within 10 s"), "{}", running.said());
+    server.send(Signal::CONT).unwrap();
+    let mut running = open("shown");
+    running.wait_until_said("Confine", soon(40)).unwrap();
+    server.send(Signal::STOP).unwrap();
+    // Longer than anybody in the box waits for anybody.
+    std::thread::sleep(STANDSTILL);
+    assert_eq!(running.child.try_wait().unwrap(), None, "{}", running.said());
+    assert_eq!(stage.call(&["stop", "shown"]).0, Some(0), "{}", running.said());
+    assert_eq!(running.ended(Instant::now() + END).unwrap(), Some(0), "{}", running.said());
+    server.send(Signal::CONT).unwrap();
+    before.assert_gone(END, "after a server that stood still");
+}
+
+fn when_it_is_killed(stage: &Stage<'_>, server: ProcessId, open: &dyn Fn(&str) -> RunningBox) {
+    let before = stage.before(&["orphan"]);
+    let mut running = open("orphan");
+    running.wait_until_said("Confine", soon(40)).unwrap();
+    running.part_soon(Part::Browser).unwrap();
+    server.send(Signal::KILL).unwrap();
+    let code = running.ended(soon(40)).unwrap();
+    assert!(code.is_some_and(|code| code != 0), "{code:?} {}", running.said());
+    before.assert_gone(END, "after a server was killed");
 }

@@ -19,10 +19,16 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 use torbox_plan::{Display, SocketAccess};
 
 /// The name of a listener that is made for a box, in a directory of its own.
 const LISTENER: &str = "display";
+
+/// How long a display server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A display, open for one box.
 pub(crate) struct Opened {
@@ -64,6 +70,18 @@ pub(crate) fn open_if_any(choice: DisplayChoice, place: &Path) -> Result<Opened,
 /// The display that `choice` and the environment name. Connects to it, so that a display that does not answer or does not accept
 /// the cookie is found now. What has to be made for it is made in `place`, a directory that is not there yet.
 pub(crate) fn open(choice: DisplayChoice, place: &Path) -> Result<Opened, CliError> {
+    let place = place.to_owned();
+    answered(move || open_at_length(choice, &place))
+}
+
+/// A server may stand still, and its libraries wait for ever.
+fn answered<T: Send + 'static>(ask: impl FnOnce() -> Result<T, CliError> + Send + 'static) -> Result<T, CliError> {
+    let (say, said) = mpsc::channel();
+    thread::spawn(move || say.send(ask()));
+    said.recv_timeout(PATIENCE).unwrap_or(Err(CliError::NoDisplayAnswer(PATIENCE.as_secs())))
+}
+
+fn open_at_length(choice: DisplayChoice, place: &Path) -> Result<Opened, CliError> {
     let wayland = || variable("WAYLAND_DISPLAY").ok_or(CliError::NoDisplay);
     let x11 = || variable("DISPLAY").map(|name| name.to_string_lossy().into_owned()).ok_or(CliError::NoDisplay);
     match choice {
@@ -80,7 +98,8 @@ pub(crate) fn open(choice: DisplayChoice, place: &Path) -> Result<Opened, CliErr
 
 /// The caller's own connection to the X server, and the number of the screen.
 pub(crate) fn connect_as_user() -> Result<(x11rb::rust_connection::RustConnection, usize), CliError> {
-    x11::connect_as_user(&variable("DISPLAY").ok_or(CliError::NoDisplay)?.to_string_lossy())
+    let name = variable("DISPLAY").ok_or(CliError::NoDisplay)?;
+    answered(move || x11::connect_as_user(&name.to_string_lossy()))
 }
 
 /// Whether the environment names a compositor.
