@@ -19,6 +19,7 @@ use crate::wait;
 const PAGE: &str = include_str!("../../www/index.html");
 const HOSTILE: &str = include_str!("../../www/hostile.html");
 const SESSION: &str = include_str!("../../www/session.html");
+const PRESS: &str = include_str!("../../www/press.html");
 const SCROLL: &str = include_str!("../../www/scroll.html");
 const SHOWN: &str = include_str!("../../www/shown.html");
 const HANDS: &str = include_str!("../../www/hands.html");
@@ -178,6 +179,7 @@ fn route(request: &Request) -> Reply {
         ("GET" | "HEAD", "/") => Reply::page("200 OK", page()),
         ("GET" | "HEAD", "/hostile") => Reply::page("200 OK", HOSTILE.to_owned()),
         ("GET" | "HEAD", "/hands") => Reply::page("200 OK", HANDS.to_owned()),
+        ("GET" | "HEAD", "/press") => Reply::page("200 OK", PRESS.to_owned()),
         ("GET" | "HEAD", "/scroll") => Reply::page("200 OK", SCROLL.to_owned()),
         ("GET" | "HEAD", "/shown") => Reply::page("200 OK", SHOWN.to_owned()),
         ("GET" | "HEAD", "/session") => Reply::page("200 OK", SESSION.to_owned()),
