@@ -1,6 +1,6 @@
 # torbox: `make demo` shows it, `make test` proves it. Both install what they need (Debian) and build.
 .DELETE_ON_ERROR:
-.PHONY: all build programs deps test demo bench unopened trace fuzz cargo-fuzz check check-platforms lint clean install install-built uninstall deb deb-built dist dist-built
+.PHONY: all build programs deps test test-arm64 demo bench unopened trace fuzz cargo-fuzz check check-platforms lint clean install install-built uninstall deb deb-built dist dist-built
 
 CARGO   ?= cargo
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -12,6 +12,8 @@ KERNEL  := out/kernel
 TRIXIE  := out/trixie
 COMPOSE := out/podman-compose
 DEBIAN  := out/debian
+ARM64   := out/arm64
+CROSS   := aarch64-unknown-linux-gnu
 DIST    ?= out/dist
 # How hard to compress them.
 LEVEL   ?= 6
@@ -75,6 +77,25 @@ $(COMPOSE): Makefile | deps
 test: build cargo-fuzz $(KERNEL) $(TRIXIE) $(DEBIAN) $(COMPOSE)
 	@$(CARGO) test --release --locked --workspace --no-run
 	@$(SUDO) env "PATH=$$PATH:$$HOME/.cargo/bin" "HOME=$$HOME" TORBOX_MUST_WORK=1 tests/run
+
+# An unpacked Debian for AArch64, with a kernel.
+$(ARM64): Makefile | deps
+	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --architectures=arm64 \
+	  --include=linux-image-cloud-arm64,busybox-static,uidmap,util-linux,procps,libc6,libgcc-s1 trixie $@.new
+	@rm -rf $@ && mv $@.new $@ && touch $@
+
+# torbox on AArch64, in an emulated machine. Compiling for it takes longer than all else, so `make test` does without.
+test-arm64: PACKAGES += gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm
+test-arm64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
+test-arm64: build $(ARM64)
+	@rustup target add $(CROSS)
+	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile dist --locked --target $(CROSS) -p torbox-init -p torbox-gate -p torbox-display
+	@$(CARGO) build --release --locked --target $(CROSS) -p torbox
+	@install -D $(TARGET)/$(CROSS)/release/torbox $(ARM64)-torbox/torbox
+	@for program in init gate display; do install -D $(TARGET)/$(CROSS)/dist/torbox-$$program $(ARM64)-torbox/$$program || exit 1; done
+	@TORBOX_LIBEXEC=$(ARM64)-torbox $(TARGET)/release/torbox --dir $(ARM64)-torbox/images build --arch arm64 --browser firefox-esr
+	@$(CARGO) test --release --locked -p torbox-tests --test arm64 --no-run
+	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" TORBOX_MUST_WORK=1 $(CARGO) test --release --locked -p torbox-tests --test arm64 -- --ignored
 
 bench: PACKAGES += systemd
 bench: build $(TRIXIE)

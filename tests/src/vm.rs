@@ -20,6 +20,7 @@ use crate::wait;
 
 /// How long a guest may run. It is twenty times as slow as this machine.
 const PATIENCE: Duration = Duration::from_secs(500);
+/// Packs what the guest begins with.
 const BUSYBOX: &str = "/bin/busybox";
 /// What the disk, the images' overlays and the network need, in the order of loading.
 const MODULES: [&str; 5] = ["virtio_blk", "overlay", "failover", "net_failover", "virtio_net"];
@@ -31,17 +32,57 @@ for module in /modules/*; do /bin/busybox insmod $module; done
 exec /bin/busybox switch_root /new /init
 ";
 
+/// What kind of machine the guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Machine {
+    /// As this one; programs and their libraries are copied from here.
+    Same,
+    /// AArch64, with all that it has unpacked in `out/arm64`.
+    Arm64,
+}
+
+impl Machine {
+    fn kernel(self) -> Result<PathBuf> {
+        Ok(kept_dir()?.join(if self == Self::Same { "kernel" } else { "arm64" }))
+    }
+
+    fn busybox(self) -> Result<PathBuf> {
+        Ok(if self == Self::Same { PathBuf::from(BUSYBOX) } else { self.kernel()?.join("usr/bin/busybox") })
+    }
+
+    /// QEMU for it, the machine, and where its kernel prints. One processor: an emulated one may run what another is just rewriting of the
+    /// kernel, which then ends ("Oops: int3").
+    const fn emulator(self) -> (&'static str, [&'static str; 4], &'static str) {
+        match self {
+            Self::Same => ("qemu-system-x86_64", ["-machine", "q35,accel=tcg", "-cpu", "qemu64"], "ttyS0"),
+            // Its own way of authenticating pointers is slow to emulate.
+            Self::Arm64 => ("qemu-system-aarch64", ["-machine", "virt,accel=tcg", "-cpu", "max,pauth-impdef=on"], "ttyAMA0"),
+        }
+    }
+}
+
+/// Mounts what a machine has (the shell finds its own commands through proc(5)). What a call printed stands between `BEGIN name` and `END name code`.
+const BEGIN: &str = r#"#!/bin/busybox sh
+export PATH=/usr/bin:/bin:/usr/sbin
+/bin/busybox mount -t proc proc /proc; mount -t devtmpfs dev /dev; mount -t sysfs sys /sys; mount -t tmpfs -o mode=1777 tmp /tmp; mount -t tmpfs run /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+connect() { ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2; }
+act() { name=$1; shift; echo "BEGIN $name"; "$@" 2>&1; echo "END $name $?"; }
+"#;
+
 /// The guest's root file system while it is being made.
 #[derive(Debug)]
 pub struct Guest {
     work: TempDir,
+    machine: Machine,
 }
 
 impl Guest {
     /// A root with the usual directories, a shell and its tools.
     pub fn new() -> Result<Self> {
-        let guest = Self { work: tempfile::Builder::new().prefix("torbox-vm-").tempdir()? };
-        for dir in ["bin", "dev", "proc", "sys", "tmp", "run", "etc", "root", "home", "usr/bin"] {
+        let guest = Self::of(Machine::Same)?;
+        for dir in ["bin", "usr/bin"] {
             fs::create_dir_all(guest.root().join(dir))?;
         }
         fs::copy(BUSYBOX, guest.root().join("bin/busybox"))?;
@@ -49,10 +90,37 @@ impl Guest {
         Ok(guest)
     }
 
+    /// A root of a Debian for AArch64, as far as its packages are unpacked.
+    pub fn arm64() -> Result<Self> {
+        let guest = Self::of(Machine::Arm64)?;
+        process::output(Command::new("cp").args(["-a", "--reflink=auto"]).arg(Machine::Arm64.kernel()?.join("usr")).arg(guest.root()))?;
+        fs::remove_dir_all(guest.root().join("usr/lib/modules"))?;
+        for dir in ["bin", "sbin", "lib"] {
+            std::os::unix::fs::symlink(format!("usr/{dir}"), guest.root().join(dir))?;
+        }
+        std::os::unix::fs::symlink("busybox", guest.root().join("usr/bin/sh"))?;
+        Ok(guest)
+    }
+
+    fn of(machine: Machine) -> Result<Self> {
+        let guest = Self { work: tempfile::Builder::new().prefix("torbox-vm-").tempdir()?, machine };
+        for dir in ["dev", "proc", "sys", "tmp", "run", "etc", "root", "home"] {
+            fs::create_dir_all(guest.root().join(dir))?;
+        }
+        Ok(guest)
+    }
+
     /// Where the root lies on this machine.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.work.path().join("root")
+    }
+
+    /// Makes a user with subordinate ids, the only one beside root.
+    pub fn add_user(&self, name: &str, id: u32) -> Result<()> {
+        self.write("/etc/passwd", &format!("root:x:0:0::/root:/bin/sh\n{name}:x:{id}:{id}::/home/{name}:/bin/sh\n"), 0o644)?;
+        self.write("/etc/group", &format!("root:x:0:\n{name}:x:{id}:\n"), 0o644)?;
+        ["/etc/subuid", "/etc/subgid"].iter().try_for_each(|file| self.write(file, &format!("{name}:100000:65536\n"), 0o644))
     }
 
     /// Writes a file of the root.
@@ -111,28 +179,37 @@ impl Guest {
         Ok(file)
     }
 
-    /// Boots with `script` as the first process, which must end with `poweroff -f`; what it printed. With a `place` it reaches what that
+    /// Boots with `script` behind [`BEGIN`] as the first process, which must end with `poweroff -f`; what it printed. With a `place` it reaches what that
     /// reaches, through QEMU's own network: it is 10.0.2.15 there, and its way out is 10.0.2.2.
     pub fn run(self, script: &str, place: Option<&Namespace>) -> Result<String> {
-        self.write("/init", script, 0o755)?;
-        let kernel = kept_dir()?.join("kernel");
+        self.run_until(script, place, |_| false)
+    }
+
+    /// The same with an end as soon as what it printed `is_enough`.
+    pub fn run_until(self, script: &str, place: Option<&Namespace>, is_enough: impl Fn(&str) -> bool) -> Result<String> {
+        self.write("/init", &format!("{BEGIN}{script}"), 0o755)?;
+        let kernel = self.machine.kernel()?;
         let (disk, loader, console) = (self.work.path().join("disk"), self.work.path().join("loader"), self.work.path().join("console"));
         process::output(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(self.root()).arg(&disk).arg("3G"))?;
         self.make_loader(&kernel, &loader)?;
-        let qemu = "qemu-system-x86_64";
+        let (qemu, machine, printed) = self.machine.emulator();
         let (mut qemu, network) = place.map_or_else(|| (Command::new(qemu), "none"), |place| (place.command(qemu), "user,model=virtio-net-pci"));
-        // One processor: an emulated one may run what another is just rewriting of the kernel, which then ends ("Oops: int3").
-        qemu.args(["-machine", "q35,accel=tcg", "-m", "6144", "-nodefaults", "-no-reboot", "-display", "none", "-nic", network]);
+        qemu.args(machine).args(["-m", "6144", "-nodefaults", "-no-reboot", "-display", "none", "-nic", network]);
         qemu.arg("-kernel").arg(file_in(&kernel.join("boot"), "vmlinuz-")?).arg("-initrd").arg(&loader);
-        qemu.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1"]);
-        qemu.arg("-serial").arg(format!("file:{}", console.display())).arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
+        qemu.arg("-append").arg(format!("console={printed} quiet loglevel=3 panic=-1"));
+        qemu.arg("-serial").arg(format!("file:{}", console.display()));
+        qemu.arg("-drive").arg(format!("file={},format=raw,if=none,id=disk,cache=unsafe", disk.display())).args(["-device", "virtio-blk-pci,drive=disk"]);
         let mut child = qemu.stdin(Stdio::null()).spawn().context("cannot run qemu")?;
-        let ended = wait::retry(Duration::from_millis(100), Instant::now() + PATIENCE, || child.try_wait().transpose());
-        if ended.is_none() {
+        let said = || wait::text_so_far(&console).replace('\r', "");
+        let ended = wait::retry(Duration::from_millis(100), Instant::now() + PATIENCE, || match child.try_wait() {
+            Ok(None) if is_enough(&said()) => Some(Ok(None)),
+            other => other.map(|status| status.map(Some)).transpose(),
+        });
+        if !matches!(ended, Some(Ok(Some(_)))) {
             child.kill()?;
             child.wait()?;
         }
-        let said = String::from_utf8_lossy(&fs::read(&console)?).replace('\r', "");
+        let said = said();
         ensure!(ended.is_some(), "the guest did not end within {PATIENCE:?}; it said:\n{said}");
         Ok(said)
     }
@@ -143,7 +220,7 @@ impl Guest {
         for dir in ["bin", "dev", "new", "modules"] {
             fs::create_dir_all(root.join(dir))?;
         }
-        fs::copy(BUSYBOX, root.join("bin/busybox"))?;
+        fs::copy(self.machine.busybox()?, root.join("bin/busybox"))?;
         fs::write(root.join("init"), LOADER)?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
         for (number, module) in MODULES.iter().enumerate() {

@@ -15,18 +15,12 @@ use torbox_tests::vm::Guest;
 
 const USER: u32 = 1000;
 
-/// Mounts what a machine has (the shell finds its own commands through proc(5)), makes a group that is the user's, and calls torbox. What a call printed stands between
-/// `BEGIN name` and `END name code`.
-const SCRIPT: &str = r#"#!/bin/busybox sh
-export PATH=/usr/bin:/bin
-/bin/busybox mount -t proc proc /proc; mount -t devtmpfs dev /dev; mount -t sysfs sys /sys; mount -t tmpfs -o mode=1777 tmp /tmp; mount -t tmpfs run /run
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-ip link set lo up
+/// Makes a group that is the user's, and calls torbox.
+const SCRIPT: &str = r#"
 groups=/sys/fs/cgroup
 echo "+memory +pids" > $groups/cgroup.subtree_control
 mkdir -p $groups/user/shell $groups/other
 chown -R 1000:1000 $groups/user
-act() { name=$1; shift; echo "BEGIN $name"; "$@" 2>&1; echo "END $name $?"; }
 torbox="torbox --dir /home/tester/torbox"
 box="--browser firefox-esr --torrc /etc/torrc"
 as_user() { sh -c "echo \$\$ > $groups/$1/cgroup.procs; HOME=/home/tester exec /usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups $torbox $2 $box"; }
@@ -119,10 +113,7 @@ fn guest_with_torbox() -> Guest {
         let from = kept.program().ancestors().nth(2).unwrap().join("libexec/torbox").join(program);
         guest.install(Path::new(&from), Some(&format!("/usr/libexec/torbox/{program}"))).unwrap();
     }
-    for (file, text) in [("/etc/passwd", "root:x:0:0::/root:/bin/sh\ntester:x:1000:1000::/home/tester:/bin/sh\n"), ("/etc/group", "root:x:0:\ntester:x:1000:\n"),
-        ("/etc/subuid", "tester:100000:65536\n"), ("/etc/subgid", "tester:100000:65536\n")] {
-        guest.write(file, text, 0o644).unwrap();
-    }
+    guest.add_user("tester", USER).unwrap();
     guest.make_dir("/home/tester/torbox", USER).unwrap();
     guest.take(&kept.dir().join("data"), "/home/tester/torbox/data", USER).unwrap();
     guest
@@ -156,12 +147,8 @@ fn g8_limits_hold_where_control_groups_are_delegated() {
 }
 
 /// A user's box on the network of the host's namespace. Pages are asked for at the gate's socket, as the browser does it.
-const JUMPS: &str = r#"#!/bin/busybox sh
-export PATH=/usr/bin:/bin
-/bin/busybox mount -t proc proc /proc; mount -t devtmpfs dev /dev; mount -t sysfs sys /sys; mount -t tmpfs -o mode=1777 tmp /tmp; mount -t tmpfs run /run
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
-act() { name=$1; shift; echo "BEGIN $name"; "$@" 2>&1; echo "END $name $?"; }
+const JUMPS: &str = r#"
+connect
 torbox() { HOME=/home/tester /usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups /usr/bin/torbox --dir /home/tester/torbox "$@"; }
 page() { curl --silent --show-error --max-time 150 --proxy socks5h://localhost/proc/$gate/root/run/torbox/browser/socks http://page.torbox.test/$1; }
 torbox run --verbose --display served --browser firefox-esr --torrc /etc/torrc about:blank > /tmp/said 2>&1 &
