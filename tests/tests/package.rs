@@ -67,3 +67,74 @@ fn the_tarball_runs_where_it_lies_and_uninstall_leaves_nothing() {
     make("uninstall");
     assert_eq!(files(&root), Vec::<PathBuf>::new());
 }
+
+/// Homebrew's formula, read by Ruby with the few words of Homebrew's that it uses: its address and digest, and what it installs.
+const READ_FORMULA: &str = r#"
+require "fileutils"; require "pathname"
+class Pathname
+  def install(*sources) = sources.flatten.each { |source| mkpath; FileUtils.mv(source, self) }
+end
+class Formula
+  SAID = {}
+  def self.test(&) = nil
+  def self.method_missing(name, *words) = SAID[name] = words.first
+  { bin: "bin", libexec: "libexec", man1: "share/man/man1", bash_completion: "etc/bash_completion.d", zsh_completion: "share/zsh/site-functions",
+    fish_completion: "share/fish/vendor_completions.d" }.each { |name, place| define_method(name) { Pathname(ARGV[1]) / place } }
+end
+load ARGV[0]
+Torbox.new.install
+puts Formula::SAID.values_at(:url, :sha256, :homepage)"#;
+
+/// winget's manifests and the schemas, as pairs: prints what is wrong with each.
+const JUDGE: &str = "
+import gzip, json, sys, jsonschema, yaml
+for schema, manifest in zip(sys.argv[1::2], sys.argv[2::2]):
+    for error in jsonschema.Draft7Validator(json.load(gzip.open(schema))).iter_errors(yaml.safe_load(open(manifest))):
+        print(error.json_path, error.message)";
+
+/// What winget's schemas say of the manifests in `dir`.
+fn judged(dir: &Path) -> String {
+    let schema = |kind: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("data/winget-{kind}-1.10.0.schema.json.gz"));
+    let pairs = [("version", ""), ("installer", ".installer"), ("defaultLocale", ".locale.en-US")];
+    let words = pairs.map(|(kind, of)| [schema(kind), dir.join(format!("Torbox.Torbox{of}.yaml"))]).concat();
+    output(Command::new("/usr/bin/python3").args(["-c", JUDGE]).args(words))
+}
+
+/// Homebrew's and winget's manifests, filled for a tarball that was made and for a zip that was not: their digests, and nothing of the templates.
+#[test]
+fn the_manifests_say_what_was_made() {
+    require!("make", "tar", "objdump", "ruby", "python3");
+    let out = tempfile::tempdir().unwrap();
+    debian::made("dist-built", out.path()).unwrap();
+    let make = |homepage: &str| {
+        let mut make = Command::new("make");
+        make.args(["--silent", "-C"]).arg(workspace()).args(["manifests", "URL=https://dl.example/torbox", &format!("HOMEPAGE={homepage}")]).arg(format!("DIST={}", out.path().display()));
+        make
+    };
+    assert!(!make("").stderr(Stdio::null()).status().unwrap().success(), "no release without an address");
+    assert_eq!(output(&mut make("https://torbox.example/")), format!("{}\n", out.path().join("homebrew/torbox.rb").display()), "nothing was made for Windows");
+
+    let name = format!("torbox-{}-x86_64-unknown-linux-gnu", env!("CARGO_PKG_VERSION"));
+    let tarball = out.path().join(format!("{name}.tar.xz"));
+    let sum = |path: &Path| output(Command::new("sha256sum").arg(path)).split(' ').next().unwrap().to_owned();
+    output(Command::new("tar").arg("-xJf").arg(&tarball).arg("-C").arg(out.path()));
+    let cellar = out.path().join("cellar");
+    let formula = |file: &Path| output(Command::new("ruby").args(["-W:no-experimental", "-e", READ_FORMULA]).args([file, &cellar]).current_dir(out.path().join(&name)));
+    let said = formula(&out.path().join("homebrew/torbox.rb"));
+    assert_eq!(said, format!("https://dl.example/torbox/{name}.tar.xz\n{}\nhttps://torbox.example/\n", sum(&tarball)));
+    assert_eq!(output(Command::new(cellar.join("bin/torbox")).arg("--version")), format!("torbox {}\n", env!("CARGO_PKG_VERSION")));
+    for installed in ["libexec/torbox/init", "share/man/man1/torbox-run.1", "etc/bash_completion.d/torbox", "share/zsh/site-functions/_torbox", "share/fish/vendor_completions.d/torbox.fish"] {
+        assert!(cellar.join(installed).is_file(), "{installed}");
+    }
+
+    let zip = out.path().join(format!("torbox-{}-x86_64-pc-windows-gnu.zip", env!("CARGO_PKG_VERSION")));
+    std::fs::write(&zip, "in the place of one").unwrap();
+    output(&mut make("https://torbox.example/"));
+    assert_eq!(judged(&out.path().join("winget")), "");
+    let installer = std::fs::read_to_string(out.path().join("winget/Torbox.Torbox.installer.yaml")).unwrap();
+    for part in [sum(&zip), format!("https://dl.example/torbox/{}", zip.file_name().unwrap().display()), format!("'{}\\bin\\torbox.exe'", zip.file_stem().unwrap().display())] {
+        assert!(installer.contains(&part) && !installer.contains('@') && !installer.contains("template"), "{part}: {installer}");
+    }
+    let unfilled = judged(&workspace().join("packaging/winget"));
+    assert!(unfilled.contains("'@SHA256@' does not match") && unfilled.contains("'@URL@' does not match"), "a template is no manifest: {unfilled}");
+}
