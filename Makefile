@@ -61,9 +61,9 @@ $(TRIXIE): Makefile | deps
 	@touch $@.new/etc/passwd && $$(ls /usr/lib/*/glib-2.0/glib-compile-schemas | head -n 1) $@.new/usr/share/glib-2.0/schemas
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
-# A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows.
+# A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows: a session bus, a window manager.
 $(DEBIAN): Makefile | deps
-	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils trixie $@.new
+	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils,dbus-daemon,openbox,xdg-utils trixie $@.new
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
 # A current podman-compose, whatever this machine's is: before 1.0.4 it gives every container a network.
