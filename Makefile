@@ -1,6 +1,6 @@
 # torbox: `make demo` shows it, `make test` proves it. Both install what they need (Debian) and build.
 .DELETE_ON_ERROR:
-.PHONY: all build programs deps test test-arm64 demo bench unopened trace fuzz cargo-fuzz check check-platforms lint clean install install-built uninstall deb deb-built dist dist-built
+.PHONY: all build programs deps test test-arm64 demo bench unopened trace fuzz cargo-fuzz check check-platforms lint clean install install-built uninstall deb deb-built dist dist-built manifests
 
 CARGO   ?= cargo
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -25,7 +25,7 @@ ZSH     ?= site-functions
 PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor obfs4proxy xvfb xauth weston sway grim socat curl strace busybox-static bubblewrap tesseract-ocr \
             debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo umoci podman python3-jsonschema libglib2.0-bin x11-utils x11-xkb-utils xz-utils git \
             torsocks python3-stem nyx g++ qemu-system-x86 e2fsprogs mmdebstrap docker.io docker-registry rootlesskit slirp4netns runc docker-compose podman-compose catatonit \
-            desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr microsocks tinyproxy-bin
+            python3-yaml ruby desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr microsocks tinyproxy-bin
 # Docker's client, where it is a package of its own.
 PACKAGES += $(shell apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli)
 
@@ -63,9 +63,9 @@ $(TRIXIE): Makefile | deps
 	@touch $@.new/etc/passwd && $$(ls /usr/lib/*/glib-2.0/glib-compile-schemas | head -n 1) $@.new/usr/share/glib-2.0/schemas
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
-# A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows.
+# A Debian as it is after its installation, to install torbox's package in, with what a desktop brings to start programs and to show windows: a session bus, a window manager.
 $(DEBIAN): Makefile | deps
-	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils trixie $@.new
+	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=minbase --include=uidmap,libgtk-3-bin,zenity,desktop-file-utils,dbus-daemon,openbox,xdg-utils trixie $@.new
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
 # A current podman-compose, whatever this machine's is: before 1.0.4 it gives every container a network.
@@ -164,6 +164,10 @@ dist-built:
 	@rm -rf out/tarball && $(MAKE) --no-print-directory install-built DESTDIR=$(CURDIR)/out/tarball PREFIX=/$(NAME) >/dev/null
 	@rm -r out/tarball/$(NAME)/share/applications && cp README.md CHANGELOG.md SECURITY.md LICENSE-* out/tarball/$(NAME)
 	@mkdir -p $(DIST) && tar -C out/tarball --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md) -c -I 'xz -$(LEVEL)' -f $(DIST)/$(NAME).tar.xz $(NAME) && $(SUMS)
+
+# For Homebrew and winget, of what `dist` made: make manifests URL=https://... HOMEPAGE=https://... (docs/releasing.md).
+manifests:
+	@packaging/manifests $(DIST) "$$($(TARGET)/release/torbox --version | cut -d' ' -f2)" "$(URL)" "$(HOMEPAGE)"
 
 clean:
 	$(CARGO) clean

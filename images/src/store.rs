@@ -175,6 +175,16 @@ impl Store {
         self.image(&name, arch)?.ok_or(Error::Internal("the image rolled back to is not there"))
     }
 
+    /// Forgets the image that the current one replaced, if it did; what it alone uses goes with the next [`Store::prune`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the list of images cannot be written.
+    pub fn forget_previous(&self, recipe: RecipeName, arch: Arch) -> Result<(), Error> {
+        let (name, writer) = (recipe.image().previous(), self.write()?);
+        let entries = self.entries()?.into_iter().filter(|entry| !is_called(entry, &name, arch)).collect();
+        writer.replace(&self.path("index.json"), &oci::index(entries)?)
+    }
+
     /// Removes what no image of the store uses, and the unpacked roots of images that were replaced and that no box runs on;
     /// from the download cache in `cache`, what no image was made of. Returns how many bytes that were.
     ///

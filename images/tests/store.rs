@@ -189,6 +189,9 @@ fn leftovers_go_and_pruning_keeps_what_is_used() {
     assert_eq!((back.digest, back.name.as_str()), (old.digest, "torbox/tor"));
     assert_eq!(store.roll_back(torbox_images::RecipeName::Tor, new.arch).unwrap(), new);
     assert!(matches!(bench.store().roll_back(torbox_images::RecipeName::TorBrowser, new.arch), Err(Error::NoPrevious { .. })));
+    store.forget_previous(torbox_images::RecipeName::Tor, new.arch).unwrap();
+    assert!(matches!(store.roll_back(torbox_images::RecipeName::Tor, new.arch), Err(Error::NoPrevious { .. })));
+    assert_eq!(store.image(&new.name, new.arch).unwrap(), Some(new));
 }
 
 #[test]

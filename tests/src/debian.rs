@@ -80,7 +80,9 @@ impl Account {
         format!("/home/{}", self.name)
     }
 
-    fn runtime_dir(&self) -> String {
+    /// Where the user's session keeps its sockets.
+    #[must_use]
+    pub fn runtime_dir(&self) -> String {
         format!("/run/user/{}", self.ids.0)
     }
 }

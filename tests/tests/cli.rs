@@ -80,19 +80,26 @@ fn screens_are_the_golden_ones() {
     let torbox = install(&base);
     fs::create_dir(torbox.dir().join("config")).unwrap();
     fs::write(torbox.dir().join("config/config.toml"), "backend = \"native\"\n").unwrap();
-    let screens: [(&str, &[&str]); 6] = [
+    fs::create_dir(torbox.dir().join("config/profiles")).unwrap();
+    fs::write(torbox.dir().join("config/profiles/theirs.toml"), "display = \"x11-trusted\"\nproxy = \"socks5://me:secret@192.0.2.1:1080\"\n").unwrap();
+    let archive = torbox.dir().join("theirs.tar");
+    for words in [&["profile", "create", "theirs"][..], &["profile", "export", "theirs", archive.to_str().unwrap()], &["profile", "remove", "theirs"]] {
+        assert_eq!(finish(torbox.command(None, words)).code, Some(0), "{words:?}");
+    }
+    let screens: [(&str, &[&str]); 7] = [
         ("status-of-nothing", &["status"]),
         ("settings", &["config", "show"]),
         ("error-no-box", &["open", "https://example.org/"]),
         ("error-no-display", &["run"]),
         ("error-no-profile", &["audit", "--display", "none", "--profile", "work"]),
+        ("error-foreign-settings", &["profile", "import", "work", archive.to_str().unwrap()]),
         ("error-no-bridge", &["bridge", "add", "webtunnel", "192.0.2.7:443", "url=https://a.example/"]),
     ];
     for (name, words) in screens {
         let plain = |Said { out, err, .. }: Said| (out + &err).replace(&torbox.dir().display().to_string(), "/home/user/torbox");
         let piped = plain(finish(torbox.command(None, words)));
         let shown = screen::shown(&plain(finish(screen::on_terminal(&torbox.command(None, words)))));
-        screen::check(name, &words.join(" "), &piped, &shown).unwrap();
+        screen::check(name, &words.join(" ").replace(&torbox.dir().display().to_string(), "/home/user/torbox"), &piped, &shown).unwrap();
     }
 }
 
@@ -129,6 +136,59 @@ fn settings_are_checked_and_the_stronger_wins() {
     let mut edit = torbox.command(None, ["config", "edit"]);
     edit.env("EDITOR", "false");
     Refusal { code: 1, names: &["\"false\" failed"], hint: "EDITOR" }.of("an editor that fails", &torbox, edit);
+}
+
+/// A profile's own settings: stronger than config.toml, weaker than a variable; in the archive, from which none is taken that could weaken
+/// a box unless somebody says so; and gone with the profile.
+#[test]
+fn a_profile_has_settings_of_its_own() {
+    let base = tempfile::tempdir().unwrap();
+    let torbox = install(&base);
+    let call = |args: &[&str]| {
+        let Said { code, out, err } = finish(torbox.command(None, args));
+        assert_eq!(code, Some(0), "{args:?}: {err}");
+        out
+    };
+    let refuses = |code, names: &[&str], hint: &str, args: &[&str]| Refusal { code, names, hint }.of(&format!("{args:?}"), &torbox, torbox.command(None, args));
+    let config = torbox.dir().join("config");
+    fs::create_dir(&config).unwrap();
+    fs::write(config.join("config.toml"), "backend = \"native\"\ndisplay = \"served\"\n").unwrap();
+    refuses(1, &["no profile work"], "torbox profile create work", &["config", "edit", "--profile", "work"]);
+    call(&["profile", "create", "work"]);
+    let mut edit = torbox.command(None, ["config", "edit", "--profile", "work"]);
+    edit.env("EDITOR", "sed -i s/^#.display.=.*/display=\"none\"/");
+    let edited = finish(edit);
+    assert_eq!(edited.code, Some(0), "{}", edited.err);
+    let file = config.join("profiles/work.toml");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\n# proxy = ") && !text.contains("\n# mirror = "), "images are shared: {text}");
+    let of = |place: &Path, value: &str| format!("display = \"{value}\"  # {}\n", place.display());
+    let shown = call(&["config", "show", "--profile", "work"]);
+    assert!(shown.contains(&of(&file, "none")) && shown.contains("backend = \"native\"  # "), "{shown}");
+    assert!(call(&["config", "show"]).contains(&of(&config.join("config.toml"), "served")), "without the profile its settings do not hold");
+    let mut show = torbox.command(None, ["config", "show", "--profile", "work"]);
+    show.env("TORBOX_DISPLAY", "wayland");
+    assert!(finish(show).out.contains(&of(Path::new("TORBOX_DISPLAY"), "wayland")));
+
+    let archive = base.path().join("work.tar").display().to_string();
+    call(&["profile", "export", "work", &archive]);
+    refuses(1, &["work.tar sets display = \"none\""], "--settings leave", &["profile", "import", "other", &archive]);
+    assert_eq!(call(&["profile", "list", "--json"]), "[{\"bytes\":0,\"name\":\"work\"}]\n");
+    call(&["profile", "import", "other", &archive, "--settings", "take"]);
+    assert_eq!(fs::read_to_string(config.join("profiles/other.toml")).unwrap(), text);
+    call(&["profile", "remove", "other"]);
+    call(&["profile", "import", "other", &archive, "--settings", "leave"]);
+    assert!(!config.join("profiles/other.toml").exists());
+
+    fs::write(&file, "displya = \"none\"\n").unwrap();
+    refuses(2, &["work.toml", "displya"], "did you mean display?", &["config", "check", "--profile", "work"]);
+    refuses(2, &["displya"], "did you mean display?", &["run", "--profile", "work"]);
+    call(&["config", "check"]);
+    fs::write(&file, "tor = \"debian\"\n").unwrap();
+    refuses(2, &["work.toml sets tor"], "torbox config edit", &["plan", "--profile", "work"]);
+    call(&["profile", "remove", "work"]);
+    assert!(!file.exists());
 }
 
 /// What is in the runtime directory below `dir`, but for the lock file, which stays so that no two processes lock different ones.

@@ -67,3 +67,88 @@ fn the_tarball_runs_where_it_lies_and_uninstall_leaves_nothing() {
     make("uninstall");
     assert_eq!(files(&root), Vec::<PathBuf>::new());
 }
+
+/// Homebrew's formula, read by Ruby with the few words of Homebrew's that it uses: its address and digest, and what it installs.
+const READ_FORMULA: &str = r#"
+require "fileutils"; require "pathname"
+class Pathname
+  def install(*sources) = sources.flatten.each { |source| mkpath; FileUtils.mv(source, self) }
+end
+class Formula
+  SAID = {}
+  def self.test(&) = nil
+  def self.method_missing(name, *words) = SAID[name] = words.first
+  { bin: "bin", libexec: "libexec", man1: "share/man/man1", bash_completion: "etc/bash_completion.d", zsh_completion: "share/zsh/site-functions",
+    fish_completion: "share/fish/vendor_completions.d" }.each { |name, place| define_method(name) { Pathname(ARGV[1]) / place } }
+end
+load ARGV[0]
+Torbox.new.install
+puts Formula::SAID.values_at(:url, :sha256, :homepage)"#;
+
+/// What winget asks of the three manifests of a package ("manifest schema", version 1.10.0), as far as these use it: prints what is wrong with each.
+const JUDGE: &str = r#"
+import jsonschema, sys, yaml
+def text(pattern='.', most=2048): return {'type': 'string', 'pattern': pattern, 'maxLength': most}
+def record(required, **properties): return {'type': 'object', 'additionalProperties': False, 'required': required, 'properties': properties}
+address = text('^([Hh][Tt][Tt][Pp][Ss]?)://.+$')
+def manifest(kind, required, **properties):
+    common = {'PackageIdentifier': text(r'^[^.\s/]{1,32}(\.[^.\s/]{1,32}){1,7}$', 128), 'PackageVersion': text(r'^[^\\/:*?<>|@]+$', 128), 'ManifestType': {'const': kind}, 'ManifestVersion': {'const': '1.10.0'}}
+    return record(list(common) + required, **common, **properties)
+locale = text('^([a-zA-Z]{2,3}|[iI]-[a-zA-Z]+|[xX]-[a-zA-Z]{1,8})(-[a-zA-Z]{1,8})*$', 20)
+nested = record(['RelativeFilePath'], RelativeFilePath=text(most=512), PortableCommandAlias=text(most=40))
+installer = record(['Architecture', 'InstallerUrl', 'InstallerSha256'], Architecture={'enum': ['x86', 'x64', 'arm', 'arm64', 'neutral']}, InstallerUrl=address, InstallerSha256=text('^[A-Fa-f0-9]{64}$'))
+schemas = [
+    manifest("version", ["DefaultLocale"], DefaultLocale=locale),
+    manifest("installer", ["Installers"], InstallerType={"const": "zip"}, NestedInstallerType={"const": "portable"}, NestedInstallerFiles={"type": "array", "items": nested, "minItems": 1},
+             ArchiveBinariesDependOnPath={"type": "boolean"}, Installers={"type": "array", "items": installer, "minItems": 1}),
+    manifest("defaultLocale", ["PackageLocale", "Publisher", "PackageName", "License", "ShortDescription"], PackageLocale=locale, Publisher=text(most=256), PackageName=text(most=256),
+             PackageUrl=address, License=text(most=512), ShortDescription=text(most=256), InstallationNotes=text(most=10000)),
+]
+for schema, file in zip(schemas, sys.argv[1:]):
+    for error in jsonschema.Draft7Validator(schema).iter_errors(yaml.safe_load(open(file))):
+        print(error.json_path, error.message)"#;
+
+/// What is wrong with the manifests in `dir`.
+fn judged(dir: &Path) -> String {
+    let files = ["", ".installer", ".locale.en-US"].map(|of| dir.join(format!("Torbox.Torbox{of}.yaml")));
+    output(Command::new("/usr/bin/python3").args(["-c", JUDGE]).args(files))
+}
+
+/// Homebrew's and winget's manifests, filled for a tarball that was made and for a zip that was not: their digests, and nothing of the templates.
+#[test]
+fn the_manifests_say_what_was_made() {
+    require!("make", "tar", "objdump", "ruby", "python3");
+    let out = tempfile::tempdir().unwrap();
+    debian::made("dist-built", out.path()).unwrap();
+    let make = |homepage: &str| {
+        let mut make = Command::new("make");
+        make.args(["--silent", "-C"]).arg(workspace()).args(["manifests", "URL=https://dl.example/torbox", &format!("HOMEPAGE={homepage}")]).arg(format!("DIST={}", out.path().display()));
+        make
+    };
+    assert!(!make("").stderr(Stdio::null()).status().unwrap().success(), "no release without an address");
+    assert_eq!(output(&mut make("https://torbox.example/")), format!("{}\n", out.path().join("homebrew/torbox.rb").display()), "nothing was made for Windows");
+
+    let name = format!("torbox-{}-x86_64-unknown-linux-gnu", env!("CARGO_PKG_VERSION"));
+    let tarball = out.path().join(format!("{name}.tar.xz"));
+    let sum = |path: &Path| output(Command::new("sha256sum").arg(path)).split(' ').next().unwrap().to_owned();
+    output(Command::new("tar").arg("-xJf").arg(&tarball).arg("-C").arg(out.path()));
+    let cellar = out.path().join("cellar");
+    let formula = |file: &Path| output(Command::new("ruby").args(["-W:no-experimental", "-e", READ_FORMULA]).args([file, &cellar]).current_dir(out.path().join(&name)));
+    let said = formula(&out.path().join("homebrew/torbox.rb"));
+    assert_eq!(said, format!("https://dl.example/torbox/{name}.tar.xz\n{}\nhttps://torbox.example/\n", sum(&tarball)));
+    assert_eq!(output(Command::new(cellar.join("bin/torbox")).arg("--version")), format!("torbox {}\n", env!("CARGO_PKG_VERSION")));
+    for installed in ["libexec/torbox/init", "share/man/man1/torbox-run.1", "etc/bash_completion.d/torbox", "share/zsh/site-functions/_torbox", "share/fish/vendor_completions.d/torbox.fish"] {
+        assert!(cellar.join(installed).is_file(), "{installed}");
+    }
+
+    let zip = out.path().join(format!("torbox-{}-x86_64-pc-windows-gnu.zip", env!("CARGO_PKG_VERSION")));
+    std::fs::write(&zip, "in the place of one").unwrap();
+    output(&mut make("https://torbox.example/"));
+    assert_eq!(judged(&out.path().join("winget")), "");
+    let installer = std::fs::read_to_string(out.path().join("winget/Torbox.Torbox.installer.yaml")).unwrap();
+    for part in [sum(&zip), format!("https://dl.example/torbox/{}", zip.file_name().unwrap().display()), format!("'{}\\bin\\torbox.exe'", zip.file_stem().unwrap().display())] {
+        assert!(installer.contains(&part) && !installer.contains('@') && !installer.contains("template"), "{part}: {installer}");
+    }
+    let unfilled = judged(&workspace().join("packaging/winget"));
+    assert!(unfilled.contains("'@SHA256@' does not match") && unfilled.contains("'@URL@' does not match"), "a template is no manifest: {unfilled}");
+}

@@ -99,6 +99,7 @@ pub(crate) enum Command {
     ///
     /// A profile keeps bookmarks, history, settings and what was permitted to which site, and tor's guards of its box. It keeps no cookies,
     /// logins, open pages or extensions. What takes a browser over can leave something in its profile; a box without one forgets it.
+    /// `torbox config edit --profile NAME` gives a profile settings of its own.
     Profile {
         #[command(subcommand)]
         action: ProfileAction,
@@ -114,10 +115,14 @@ pub(crate) enum Command {
     /// Show, check or change the settings that hold where no flag says otherwise.
     ///
     /// They lie in config.toml in ~/.config/torbox, or in /etc/torbox for root. Every setting has the name and the meaning of a flag of
-    /// `torbox run`. A variable of the environment is stronger than the file (TORBOX_DISPLAY for display), and a flag than both.
+    /// `torbox run`. A profile can have settings of its own, which are stronger; a variable of the environment is stronger than both
+    /// (TORBOX_DISPLAY for display), and a flag than all.
     Config {
         #[command(subcommand)]
         action: ConfigAction,
+        /// The settings of this profile: what its own file says, and config.toml where that says nothing.
+        #[arg(long, global = true, value_name = "NAME", value_parser = BoxName::new)]
+        profile: Option<BoxName>,
     },
     /// Print the completions for a shell.
     Completions {
@@ -164,12 +169,14 @@ pub(crate) enum ProfileAction {
     Create(Profile),
     /// List the profiles.
     List(Format),
-    /// Remove a profile and tor's guards of its box.
+    /// Remove a profile, its settings and tor's guards of its box.
     Remove(Profile),
-    /// Write what a profile keeps into a file, a plain tar archive.
+    /// Write what a profile keeps, and its settings, into a file, a plain tar archive.
+    ///
+    /// If a proxy with a password is among the settings, it is in the file, which only you can read.
     Export(Archive),
     /// Make a profile of such a file, which is not trusted: it holds the known files and nothing else, or it is refused.
-    Import(Archive),
+    Import(Import),
 }
 
 /// Which profile.
@@ -191,20 +198,50 @@ pub(crate) struct Archive {
     pub(crate) file: PathBuf,
 }
 
+/// Make a profile of an archive.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) archive: Archive,
+    /// What to do with settings in it that say how the browser is shown, what makes its box, or what tor goes through. Without this such an archive is refused.
+    #[arg(long, value_enum)]
+    pub(crate) settings: Option<Foreign>,
+}
+
+/// What to do with settings that came with an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Foreign {
+    /// Take them: for archives that you made.
+    Take,
+    /// Leave all of them out.
+    Leave,
+}
+
 impl Command {
     /// A profile names the box that it is used in.
     pub(crate) fn name_by_profile(&mut self) {
-        let of = match self {
-            Self::Run(run) => &mut run.of,
-            Self::Audit(audit) => &mut audit.of,
-            Self::Plan(plan) => &mut plan.of,
-            Self::Compose(compose) => &mut compose.of,
-            Self::Probe(of) => of,
-            Self::Bridge { action: BridgeAction::Test(of) } => of,
-            _ => return,
-        };
-        if let Some(profile) = &of.profile {
+        if let Some(of) = self.of()
+            && let Some(profile) = &of.profile
+        {
             of.name = profile.clone();
+        }
+    }
+
+    /// Which profile the box is to have.
+    pub(crate) fn profile(&mut self) -> Option<BoxName> {
+        self.of().and_then(|of| of.profile.clone())
+    }
+
+    /// The box that it is about to make.
+    fn of(&mut self) -> Option<&mut Box> {
+        match self {
+            Self::Run(run) => Some(&mut run.of),
+            Self::Audit(audit) => Some(&mut audit.of),
+            Self::Plan(plan) => Some(&mut plan.of),
+            Self::Compose(compose) => Some(&mut compose.of),
+            Self::Probe(of) => Some(of),
+            Self::Bridge { action: BridgeAction::Test(of) } => Some(of),
+            _ => None,
         }
     }
 }

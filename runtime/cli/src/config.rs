@@ -1,4 +1,4 @@
-//! Settings: the file `config.toml`, then variables of the environment, then flags, each stronger than the one before.
+//! Settings: the file `config.toml`, then the profile's own, then variables of the environment, then flags, each stronger than the one before.
 //!
 //! A setting is a flag of the command line, of the same name, type and meaning: what the file or a variable says becomes that flag's
 //! default. It never gives a setting that the command line does not have, and passes over nothing that it does not know.
@@ -6,21 +6,25 @@
 use crate::args::{Args, ConfigAction};
 use crate::dirs::{self, Dirs};
 use crate::error::CliError;
+use crate::profile;
 use clap::error::ContextKind;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process;
 use toml::{Table, Value};
+use torbox_plan::BoxName;
 
 /// The flags that can be set. Which browser is none of them: nobody shall get the stand-in unawares.
 const SETTINGS: [&str; 12] = ["backend", "channel", "display", "engine", "mirror", "oci-runtime", "proxy", "reachable-ports", "tor", "verbose", "via", "wait"];
+/// Those of them that are one for all profiles: images are shared.
+const OF_IMAGES: [&str; 4] = ["channel", "mirror", "tor", "via"];
 /// Those of them that mean nothing to a compose file.
 const OF_ENGINES: [&str; 3] = ["backend", "engine", "oci-runtime"];
 /// The command that has all of them.
@@ -35,10 +39,10 @@ struct Set {
 
 type Settings = BTreeMap<String, Set>;
 
-/// The command line with its settings, as defaults of its flags.
-pub(crate) fn command(dirs: &Dirs) -> Result<Command, CliError> {
+/// The command line with its settings, as defaults of its flags, for a box that has `profile`.
+pub(crate) fn command(dirs: &Dirs, profile: Option<&BoxName>) -> Result<Command, CliError> {
     // A command line lives as long as the process, and so do its defaults.
-    let settings: BTreeMap<String, Vec<&'static str>> = load(dirs)?.into_iter().map(|(flag, set)| (flag, set.values.into_iter().map(|value| &*value.leak()).collect())).collect();
+    let settings: BTreeMap<String, Vec<&'static str>> = load(dirs, profile)?.into_iter().map(|(flag, set)| (flag, set.values.into_iter().map(|value| &*value.leak()).collect())).collect();
     Ok(with_defaults(Args::command(), &settings))
 }
 
@@ -61,11 +65,12 @@ fn has_settings(command: &Command) -> bool {
 }
 
 /// `torbox config`.
-pub(crate) fn config(dirs: &Dirs, action: ConfigAction) -> Result<(), CliError> {
+pub(crate) fn config(dirs: &Dirs, action: ConfigAction, profile: Option<&BoxName>) -> Result<(), CliError> {
+    profile::check(dirs, profile)?;
     match action {
-        ConfigAction::Show => show(&load(dirs)?),
-        ConfigAction::Check => drop(load(dirs)?),
-        ConfigAction::Edit => return edit(dirs),
+        ConfigAction::Show => show(&load(dirs, profile)?),
+        ConfigAction::Check => drop(load(dirs, profile)?),
+        ConfigAction::Edit => return edit(dirs, profile),
     }
     Ok(())
 }
@@ -82,14 +87,11 @@ fn show(settings: &Settings) {
 }
 
 /// Opens the file in the user's editor, made where there is none, and checks what was written.
-fn edit(dirs: &Dirs) -> Result<(), CliError> {
-    let path = dirs.settings();
+fn edit(dirs: &Dirs, profile: Option<&BoxName>) -> Result<(), CliError> {
+    let path = profile.map_or_else(|| dirs.settings(), |profile| dirs.settings_of(profile));
     let failed = |source| CliError::Path { path: path.clone(), source };
     if !path.try_exists().map_err(failed)? {
-        dirs::make(path.parent().unwrap_or(&path).to_owned())?;
-        // The caller's alone: it may come to hold the password of a proxy.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(example().as_bytes())).map_err(failed)?;
+        write(&path, &example(profile))?;
     }
     let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty()));
     let editor = editor.unwrap_or_else(|| "editor".to_owned());
@@ -98,27 +100,65 @@ fn edit(dirs: &Dirs) -> Result<(), CliError> {
     if !status.map_err(|error| CliError::System("start the editor that EDITOR names", error))?.success() {
         return Err(CliError::Editor(editor));
     }
-    load(dirs).map(drop)
+    load(dirs, profile).map(drop)
+}
+
+/// Writes a new file of settings. It is the caller's alone: it may come to hold the password of a proxy.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    dirs::make(path.parent().unwrap_or(path).to_owned())?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|source| CliError::Path { path: path.to_owned(), source })
 }
 
 /// Every setting, commented out, with what it means.
-fn example() -> String {
-    let mut text = String::from("# Settings of torbox. A variable of the environment is stronger than this file, and a flag than both.\n");
-    for setting in all() {
+fn example(profile: Option<&BoxName>) -> String {
+    let mut text = profile.map_or_else(
+        || "# Settings of torbox. The settings of a profile are stronger than this file, a variable of the environment than both, and a flag than all.\n".to_owned(),
+        |profile| format!("# Settings of torbox's profile {profile}. They are stronger than config.toml, a variable of the environment is than both, and a flag than all.\n"),
+    );
+    for setting in all().iter().filter(|setting| profile.is_none() || setting.is_of_profiles()) {
         write!(text, "\n# {}\n# {} = {}\n", setting.about(), setting.name, setting.written(&setting.example())).ok();
     }
     text
 }
 
-fn load(dirs: &Dirs) -> Result<Settings, CliError> {
+fn load(dirs: &Dirs, profile: Option<&BoxName>) -> Result<Settings, CliError> {
     let path = dirs.settings();
-    let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        read => read.map_err(|source| CliError::Path { path: path.clone(), source })?,
-    };
-    let mut settings = of_file(&path, &text)?;
+    let mut settings = of_file(&path, &read(&path)?.unwrap_or_default())?;
+    if let Some(profile) = profile {
+        let path = dirs.settings_of(profile);
+        settings.extend(of_profile(&path, &read(&path)?.unwrap_or_default())?);
+    }
     settings.extend(of_environment(|variable| std::env::var_os(variable))?);
     Ok(settings)
+}
+
+/// A file of settings, if there is one.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, CliError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(|source| CliError::Path { path: path.to_owned(), source }),
+    }
+}
+
+/// What in the settings of a profile that somebody else made decides how well its box is closed, and to whom it connects, as it is
+/// written there. Harmless is what is named here, and nothing else.
+pub(crate) fn not_harmless(path: &Path, text: &str) -> Result<Vec<String>, CliError> {
+    const HARMLESS: [&str; 1] = ["wait"];
+    let settings = of_profile(path, text)?;
+    let told = |setting: &Setting| {
+        let values: Vec<_> = settings.get(setting.name)?.values.iter().map(|value| without_login(value)).collect();
+        Some(format!("{} = {}", setting.name, setting.written(&values)))
+    };
+    Ok(all().iter().filter(|setting| !HARMLESS.contains(&setting.name)).filter_map(told).collect())
+}
+
+fn of_profile(path: &Path, text: &str) -> Result<Settings, CliError> {
+    let settings = of_file(path, text)?;
+    match settings.keys().find(|name| OF_IMAGES.contains(&name.as_str())) {
+        Some(name) => Err(CliError::NotOfProfile { place: path.display().to_string(), name: name.clone() }),
+        None => Ok(settings),
+    }
 }
 
 fn of_file(path: &Path, text: &str) -> Result<Settings, CliError> {
@@ -175,6 +215,10 @@ impl Setting {
 
     fn variable(&self) -> String {
         format!("TORBOX_{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    fn is_of_profiles(&self) -> bool {
+        !OF_IMAGES.contains(&self.name)
     }
 
     fn is_list(&self) -> bool {
@@ -288,7 +332,10 @@ mod tests {
     #[test]
     fn every_setting_is_a_flag_of_run_and_the_example_names_it() {
         assert_eq!(all().iter().map(|setting| setting.name).collect::<Vec<_>>(), SETTINGS);
-        let example = example();
+        let work = BoxName::new("work").unwrap();
+        let of_work = example(Some(&work));
+        assert!(of_work.contains("\n# display = ") && OF_IMAGES.iter().all(|name| !of_work.contains(&format!("\n# {name} = "))), "{of_work}");
+        let example = example(None);
         assert_eq!(of(&example).unwrap(), Settings::new());
         let has_a_form = |line: &str| ["via ", "proxy ", "reachable-ports "].iter().any(|setting| line.starts_with(setting));
         let given: String = example.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = ") && !has_a_form(line)).map(|line| format!("{line}\n")).collect();
@@ -326,17 +373,25 @@ mod tests {
     #[test]
     fn flags_win_over_settings() {
         let dir = std::env::temp_dir().join(format!("torbox-config-{}", process::id()));
-        std::fs::create_dir_all(dir.join("config")).unwrap();
-        std::fs::write(dir.join("config/config.toml"), "display = \"none\"\nbackend = \"podman\"\nverbose = true\n").unwrap();
-        let command = command(&Dirs::new(Some(&dir)).unwrap()).unwrap();
-        std::fs::remove_dir_all(&dir).unwrap();
-        let parse = |words: &[&str]| {
+        fs::create_dir_all(dir.join("config/profiles")).unwrap();
+        fs::write(dir.join("config/config.toml"), "display = \"none\"\nbackend = \"podman\"\nverbose = true\n").unwrap();
+        fs::write(dir.join("config/profiles/work.toml"), "display = \"served\"\nverbose = false\n").unwrap();
+        let dirs = Dirs::new(Some(&dir)).unwrap();
+        let [plain, work] = [None, Some(BoxName::new("work").unwrap())].map(|profile| command(&dirs, profile.as_ref()).unwrap());
+        fs::write(dir.join("config/profiles/work.toml"), "mirror = [\"http://a/debian\"]\n").unwrap();
+        let shared = command(&dirs, Some(&BoxName::new("work").unwrap())).unwrap_err();
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(matches!(shared, CliError::NotOfProfile { name, .. } if name == "mirror"));
+        let parse_as = |command: &Command, words: &[&str]| {
             let matches = command.clone().try_get_matches_from(words).unwrap();
             let (_, of) = matches.subcommand().unwrap();
             let display = of.get_raw("display").unwrap().next().unwrap().to_owned();
             let backend = of.get_raw("backend").unwrap().next().unwrap().to_owned();
             (display, backend, of.get_flag("verbose"))
         };
+        let parse = |words: &[&str]| parse_as(&plain, words);
+        assert_eq!(parse_as(&work, &["torbox", "run"]), ("served".into(), "podman".into(), false), "the profile's own are stronger than config.toml");
+        assert_eq!(parse_as(&work, &["torbox", "run", "--display", "wayland"]).0, "wayland");
         assert_eq!(parse(&["torbox", "run"]), ("none".into(), "podman".into(), true));
         assert_eq!(parse(&["torbox", "run", "--display", "wayland", "--backend", "native"]), ("wayland".into(), "native".into(), true));
         assert_eq!(parse(&["torbox", "compose", "dir"]).1, "auto", "a compose file is for any engine");
@@ -348,17 +403,19 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md");
         let mut text = String::from(
             "# Settings\n\nIn `~/.config/torbox/config.toml` (root: `/etc/torbox/config.toml`), which `torbox config edit` opens; `torbox config show` says what is set, \
-             and where. A variable of the environment is stronger than the file, and a flag than both.\nThis table is made from the command line (`TORBOX_WRITE_GOLDEN=1` in the test of that name).\n\n\
-             | in the file | variable | flag | default | what it is |\n|---|---|---|---|---|\n",
+             and where. A profile can have settings of its own, in `profiles/NAME.toml` beside it: the same commands with `--profile NAME` are for those. They hold for boxes of that profile, and are stronger than \
+             `config.toml`; a variable of the environment is stronger than both, and a flag than all. `torbox profile export` takes them along; `torbox profile import` takes no other than `wait` from an archive unless `--settings take` says so.\n\nThis table is made from the command line (`TORBOX_WRITE_GOLDEN=1` in the test of that name).\n\n\
+             | in the file | variable | flag | default | a profile's, too | what it is |\n|---|---|---|---|---|---|\n",
         );
         for setting in all() {
             let default = setting.default().join(" ");
             let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
-            writeln!(text, "| `{}` | `{}` | `--{}` | {default} | {} |", setting.name, setting.variable(), setting.name, setting.about()).unwrap();
+            let of_profiles = if setting.is_of_profiles() { "yes" } else { "no" };
+            writeln!(text, "| `{}` | `{}` | `--{}` | {default} | {of_profiles} | {} |", setting.name, setting.variable(), setting.name, setting.about()).unwrap();
         }
         if std::env::var_os("TORBOX_WRITE_GOLDEN").is_some() {
-            std::fs::write(path, &text).unwrap();
+            fs::write(path, &text).unwrap();
         }
-        assert!(text == std::fs::read_to_string(path).unwrap_or_default(), "{path} is not what is made here; TORBOX_WRITE_GOLDEN=1 writes it anew");
+        assert!(text == fs::read_to_string(path).unwrap_or_default(), "{path} is not what is made here; TORBOX_WRITE_GOLDEN=1 writes it anew");
     }
 }

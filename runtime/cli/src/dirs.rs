@@ -48,6 +48,11 @@ impl Dirs {
         self.config.join("config.toml")
     }
 
+    /// The settings of a profile, which need not be there. The runtime of a box, which writes what a profile keeps, never sees them.
+    pub(crate) fn settings_of(&self, profile: &BoxName) -> PathBuf {
+        self.config.join("profiles").join(format!("{profile}.toml"))
+    }
+
     /// The user's bridges, which need not be there.
     pub(crate) fn bridges(&self) -> PathBuf {
         self.config.join("bridges")

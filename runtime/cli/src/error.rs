@@ -127,6 +127,10 @@ pub(crate) enum CliError {
     ProfileExists(BoxName),
     #[error("{} is no profile: {reason}", path.display())]
     Archive { path: PathBuf, reason: String },
+    #[error("{} sets {settings}", path.display())]
+    ForeignSettings { path: PathBuf, settings: String },
+    #[error("{place} sets {name}, which is one for all profiles")]
+    NotOfProfile { place: String, name: String },
     #[error("the box's files cannot be reached")]
     Files(#[from] FilesError),
     #[error("box {0} has no files yet: it is still starting")]
@@ -169,8 +173,8 @@ impl CliError {
             Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
             Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected(_) => Exit::Lost,
             Self::Open(_) => Exit::Open,
-            Self::Bridge(_) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } => Exit::Usage,
-            Self::NoProfile(_) | Self::ProfileExists(_) | Self::Archive { .. } | Self::Editor(_) | Self::Path { .. } | Self::NoDirectory(_) | Self::Render(_) | Self::Compose(_) | Self::ComposeEngine | Self::ComposeKube | Self::Browser(_) | Self::System(..) | Self::DesktopOptions => Exit::Failure,
+            Self::Bridge(_) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
+            Self::NoProfile(_) | Self::ProfileExists(_) | Self::Archive { .. } | Self::ForeignSettings { .. } | Self::Editor(_) | Self::Path { .. } | Self::NoDirectory(_) | Self::Render(_) | Self::Compose(_) | Self::ComposeEngine | Self::ComposeKube | Self::Browser(_) | Self::System(..) | Self::DesktopOptions => Exit::Failure,
             Self::NotCopied(_) | Self::NothingCopied(_) | Self::NoClipboard(_) | Self::Files(_) | Self::NoFiles(_) | Self::NotSaved(_) => Exit::Failure,
         }
     }
@@ -192,6 +196,8 @@ impl CliError {
             Self::NoProfile(name) => return Some(format!("torbox profile create {name} makes it")),
             Self::ProfileExists(_) => "torbox profile list shows all; torbox profile remove removes one",
             Self::Archive { .. } => "it must come from torbox profile export",
+            Self::ForeignSettings { .. } => "whoever made the archive decides by that how well the box is closed, and to whom it connects: --settings leave takes the profile without its settings, --settings take with them",
+            Self::NotOfProfile { .. } => "images are shared: torbox config edit sets it for all",
             Self::Editor(_) => "set EDITOR to one that works",
             Self::Running(name) => return Some(format!("torbox stop {name} ends it; --name opens another box beside it")),
             Self::Ending(_) => "try again in a moment; if it stands still, it must be killed: pgrep -f '__outer|__inner' shows it",

@@ -39,18 +39,31 @@ pub(crate) fn build(dirs: &Dirs, args: &Build) -> Result<(), CliError> {
 pub(crate) fn update(dirs: &Dirs, args: &Update) -> Result<(), CliError> {
     let (store, indexes) = (Store::open(&dirs.store()?)?, Indexes::default());
     let mut progress = Progress::new();
-    let installed: Vec<Image> = store.images()?.into_iter().filter(|image| !image.name.is_previous() && image.arch == host()).collect();
+    let (replaced, installed): (Vec<Image>, Vec<Image>) = store.images()?.into_iter().filter(|image| image.arch == host()).partition(|image| image.name.is_previous());
     if installed.is_empty() {
         return Err(CliError::NothingInstalled);
     }
-    for old in installed {
+    // What the last update left as it was stays when that is gone back from. Where it left all there is nothing to go back to, which the first says.
+    let stays = |image: &Image| args.rollback && !replaced.is_empty() && !replaced.iter().any(|old| old.recipe == image.recipe);
+    let mut left = Vec::new();
+    for old in &installed {
         let recipe: RecipeName = old.recipe.parse()?;
-        let new = if args.rollback { store.roll_back(recipe, host())? } else { build_image(&store, &request(&store, dirs, recipe, &args.sources, &indexes)?, &mut progress)? };
+        let new = match args.rollback {
+            true if stays(old) => old.clone(),
+            true => store.roll_back(recipe, host())?,
+            false => build_image(&store, &request(&store, dirs, recipe, &args.sources, &indexes)?, &mut progress)?,
+        };
         progress.end();
-        let was = if new.digest == old.digest { "as it was".to_owned() } else { format!("was {} {}", old.version, old.digest) };
+        let same = new.digest == old.digest;
+        let was = if same { "as it was".to_owned() } else { format!("was {} {}", old.version, old.digest) };
         println!("{}  {was}", describe(&new));
+        left.extend(same.then_some(recipe));
     }
     if !args.rollback {
+        // What an update before this one replaced is not what was there before this one. One that changes nothing leaves the way back as it is.
+        for recipe in left.iter().filter(|_| left.len() < installed.len()) {
+            store.forget_previous(*recipe, host())?;
+        }
         store.prune(&dirs.cache()?)?;
     }
     Ok(())

@@ -63,10 +63,13 @@ fn main() -> ExitCode {
     outcome.unwrap_or_else(|error| error.print())
 }
 
-fn dispatch(args: args::Args, name: &str) -> Result<(), error::CliError> {
+fn dispatch(mut args: args::Args, name: &str) -> Result<(), error::CliError> {
     let dirs = dirs::Dirs::new(args.dir.as_deref())?;
     // Where the settings lie is known only now: the same words are read again, with them as defaults.
-    let mut args = if config::concerns(name) { args::Args::from_arg_matches(&config::command(&dirs)?.get_matches()).unwrap_or_else(|error| error.exit()) } else { args };
+    if config::concerns(name) {
+        let command = config::command(&dirs, args.command.profile().as_ref())?;
+        args = args::Args::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    }
     args.command.name_by_profile();
     control::sweep(&dirs)?;
     match &args.command {
@@ -88,7 +91,7 @@ fn dispatch(args: args::Args, name: &str) -> Result<(), error::CliError> {
         args::Command::Desktop { action } => desktop::desktop(args.dir.as_deref(), action),
         args::Command::Bridge { action } => bridge::bridge(&dirs, action),
         args::Command::Profile { action } => profile::profile(&dirs, action),
-        args::Command::Config { action } => config::config(&dirs, *action),
+        args::Command::Config { action, profile } => config::config(&dirs, *action, profile.as_ref()),
         args::Command::Downloads { action } => downloads::downloads(&dirs, action),
         args::Command::Upload(which) => downloads::upload(&dirs, which),
         args::Command::Completions { shell } => {

@@ -40,7 +40,7 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage => f.write_str("usage: init run [--proof box|uplink] -- PROGRAM [ARG ...] | init hold -- PROGRAM [ARG ...] | init alone [STEP ...] -- PROGRAM [ARG ...] | init healthy listens SOCKET | init healthy tor SOCKET COOKIE | init ask SOCKET WORD | init carry SOCKET | init downloads | init send NAME | init receive NAME LENGTH | init audit [--boxed] | init probe"),
+            Self::Usage => f.write_str("usage: init run [--proof box|uplink] -- PROGRAM [ARG ...] | init hold -- PROGRAM [ARG ...] | init alone [STEP ...] -- PROGRAM [ARG ...] | init healthy listens SOCKET | init healthy tor SOCKET COOKIE | init ask SOCKET WORD | init carry SOCKET | init downloads | init send NAME | init receive NAME LENGTH | init audit [--boxed] | init probe | init hook"),
             Self::Start(program, _) => write!(f, "cannot start {program}"),
             Self::System(call, _) => write!(f, "{call} failed"),
             Self::Report(_) => f.write_str("cannot write the report"),

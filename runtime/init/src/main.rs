@@ -9,6 +9,7 @@
 //! puts a question to a program of the same container; `init downloads`, `init send` and `init receive` hand files out and take them in; `init carry SOCKET` is what lies beyond
 //! the engine, to a program of the same container. `init alone [STEP ...] -- PROGRAM [ARG ...]` is what an engine starts for somebody
 //! else, as from a compose file, and `init healthy ...` how that engine knows that it works; what the browser says is then dropped (`--silent`).
+//! `init hook` makes the attempts of `--proof box` in any container, for an OCI runtime that starts nothing in it where one succeeds.
 //!
 //! It never opens a file of the container for writing but those it is supplied with, and to try whether it can, never waits without
 //! a bound on what it waits for, and never outlives its runtime.
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ["run", "--proof", "box", "--", program, arguments @ ..] => proof::nothing_gets_out().and_then(|bus| run::run(program, arguments, Output::Kept, Some(bus))),
         ["run", "--proof", "box", "--silent", "--", program, arguments @ ..] => proof::nothing_gets_out().and_then(|bus| run::run(program, arguments, Output::Dropped, Some(bus))),
         ["run", "--proof", "uplink", "--", program, arguments @ ..] => proof::uplink_is_found().and_then(|()| run::run(program, arguments, Output::Kept, None)),
+        ["hook"] => proof::hook().map(|()| 0),
         ["alone", steps @ ..] => alone::alone(steps),
         ["healthy", "listens", socket] => healthy::listens(socket).map(|()| 0),
         ["healthy", "tor", socket, cookie] => healthy::tor(socket, cookie).map(|phase| healthy::print(&phase)),

@@ -35,6 +35,15 @@ pub(crate) fn uplink_is_found() -> Result<(), Error> {
     say(if found.network { Proof::Uplink } else { Proof::NoNetwork })
 }
 
+/// The same attempts in any container, as the hook `startContainer` of the OCI runtime specification: a runtime runs it in the container,
+/// under all that it puts on the program, and starts no program where it fails.
+pub(crate) fn hook() -> Result<(), Error> {
+    // What the runtime says of the container is read, as it may wait for that, and not believed: the container is looked at.
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).map_err(|error| Error::Ask("standard input".to_owned(), error))?;
+    let (ways, _) = probe::escapes();
+    if ways.is_empty() { Ok(()) } else { Err(Error::Escaped(ways)) }
+}
+
 fn say(proof: Proof) -> Result<(), Error> {
     writeln!(std::io::stdout(), "{proof}").map_err(Error::Report)
 }

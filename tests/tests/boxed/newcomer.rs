@@ -1,22 +1,25 @@
-//! A newcomer's day: torbox's package on a Debian that has nothing of the build, its icon, and what somebody does with it until it is removed.
+//! A newcomer's day: torbox's package on a Debian that has nothing of the build, its icon, and what somebody does with it until it is removed, in a
+//! session with a bus and a window manager.
 //!
 //! The user's calls are those of docs/guide.md, and the entry's are run as the desktop runs them. Packages of Debian's are looked for in the
 //! machine's own network, as for the kept images; everything else happens in the private one.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use torbox_tests::boxed::readable;
 use torbox_tests::debian::{self, Account, Caller, Debian, Reach};
 use torbox_tests::display::Xvfb;
 use torbox_tests::testnet::Via;
+use torbox_tests::testnet::daemon::stop;
 use torbox_tests::testnet::web::PAGE_TEXT;
 use torbox_tests::{process, screen, wait};
 use x11rb::connection::Connection;
-use x11rb::protocol::xproto::{ConnectionExt, MapState};
+use x11rb::protocol::xproto::{AtomEnum, ConnectionExt, MapState};
 
 use crate::ground::{Stage, outcome, soon};
 
@@ -36,6 +39,17 @@ struct Day<'a> {
     debian: Debian,
     user: Account,
     display: Xvfb,
+    session: Session,
+}
+
+/// What runs as long as the user is logged in. It ends with its Debian.
+#[derive(Default)]
+struct Session(Vec<Child>, Vec<String>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(stop);
+    }
 }
 
 pub(crate) fn a_day(stage: &Stage<'_>) {
@@ -53,6 +67,7 @@ pub(crate) fn a_day(stage: &Stage<'_>) {
     day.start_again();
     day.two_profiles();
     day.update();
+    day.update_and_go_back();
     day.remove();
     day.everything().assert_is(&before);
 }
@@ -77,12 +92,33 @@ impl<'a> Day<'a> {
         let display = Xvfb::start().unwrap();
         let debian = Debian::start(Some(&stage.ground.net.client())).unwrap();
         let user = debian.add_user("ann").unwrap();
-        let day = Self { stage, debian, user, display };
+        let mut day = Self { stage, debian, user, display, session: Session::default() };
         day.display.write_auth(&day.home(".Xauthority"), Some(day.user.ids)).unwrap();
         fs::copy(&stage.ground.net.state().client_torrc, day.home("private.torrc")).unwrap();
         // What a desktop has made in a home long before.
         day.says(&["mkdir", "-p", ".config", ".cache", ".local/share/applications", ".local/share/icons/hicolor/scalable/apps", ".local/share/metainfo", ".local/state"]);
+        day.log_in();
         day
+    }
+
+    /// Starts the session: a bus, where the system's own would have it, and a window manager.
+    fn log_in(&mut self) {
+        let bus = format!("--address=unix:path={}/bus", self.user.runtime_dir());
+        for words in [&["dbus-daemon", "--session", "--nofork", "--nopidfile", &bus][..], &["openbox"]] {
+            let child = self.command(Reach::Own, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            self.session.0.push(child);
+        }
+        wait::retry(PAUSE, soon(30), || self.is_managed().then_some(())).expect("a window manager");
+        self.session.1 = self.debian.processes().unwrap();
+        assert_eq!(self.session.1.len(), 2, "{:?}", self.session.1);
+    }
+
+    /// Whether a window manager says that it is there (Extended Window Manager Hints, "_NET_SUPPORTING_WM_CHECK").
+    fn is_managed(&self) -> bool {
+        let connection = self.display.connect().unwrap();
+        let name = connection.intern_atom(false, b"_NET_SUPPORTING_WM_CHECK").unwrap().reply().unwrap().atom;
+        let window = connection.get_property(false, connection.setup().roots[0].root, name, AtomEnum::WINDOW, 0, 1).unwrap().reply();
+        window.is_ok_and(|window| window.value_len == 1)
     }
 
     /// A path of the user's home as this machine reaches it.
@@ -93,6 +129,7 @@ impl<'a> Day<'a> {
     fn command(&self, reach: Reach, words: &[&str]) -> Command {
         let mut command = self.debian.command(Caller::User(&self.user), reach, words);
         command.env("DISPLAY", self.display.display()).env("XAUTHORITY", format!("{}/.Xauthority", self.user.home()));
+        command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}/bus", self.user.runtime_dir()));
         command
     }
 
@@ -130,9 +167,9 @@ impl<'a> Day<'a> {
         assert!(net.exit_of(&request).is_some(), "not from an exit: {request:?}");
     }
 
-    /// The page's text can be read on the screen.
+    /// The page's text can be read on the screen, of which a picture is kept.
     fn shows_the_page(&self) {
-        let seen = readable(|shot| self.display.screenshot(shot), PAGE_TEXT, &self.stage.out.path().join("day.png"), soon(PATIENCE)).unwrap();
+        let seen = readable(|shot| self.display.screenshot(shot), PAGE_TEXT, &debian::root().unwrap().with_file_name("newcomer.png"), soon(PATIENCE)).unwrap();
         seen.unwrap_or_else(|text| panic!("the screen shows\n{text}\n{}", self.log()));
     }
 
@@ -183,9 +220,9 @@ impl<'a> Day<'a> {
         status.as_array().unwrap().iter().map(|status| status["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Until nothing runs: the desktop does not wait for what it started.
+    /// Until nothing but the session runs: the desktop does not wait for what it started.
     fn nothing_runs(&self) {
-        let left = || Some(self.debian.processes().unwrap()).filter(Vec::is_empty);
+        let left = || Some(self.debian.processes().unwrap()).filter(|all| *all == self.session.1);
         wait::retry(PAUSE, soon(10), left).unwrap_or_else(|| panic!("{:#?}", self.debian.processes().unwrap()));
     }
 }
@@ -275,11 +312,13 @@ impl Day<'_> {
         fs::copy(&self.stage.ground.net.state().client_torrc, self.home("private.torrc")).unwrap();
     }
 
-    /// Without an address; the next click with one goes to the box that runs.
+    /// Without an address; the next click with one goes to the box that runs, and so does what other programs open, once the user wants that.
     fn start_again(&self) {
         self.launch(&[]);
         self.waits_for_windows(1);
         self.brings("again", || self.launch(&[&self.url("again")]));
+        self.says(&["xdg-mime", "default", &format!("{ENTRY}.desktop"), "x-scheme-handler/http"]);
+        self.brings("from-elsewhere", || self.background(&["xdg-open", &self.url("from-elsewhere")]));
         assert_eq!(self.boxes(), ["default"]);
         self.action("stop");
         self.nothing_runs();
@@ -314,6 +353,32 @@ impl Day<'_> {
         assert_eq!(self.says(&["torbox", "images"]), images);
     }
 
+    /// A newer torbox brings newer programs for its images. It is gone back from what that changed; what it left stays.
+    fn update_and_go_back(&self) {
+        let images = || self.says(&["torbox", "images"]).lines().filter(|line| !line.contains("-previous ")).map(str::to_owned).collect::<Vec<_>>();
+        let (code, _, said) = outcome(&mut self.command(Reach::Own, &["torbox", "update", "--rollback"]));
+        assert!(code == Some(5) && said.contains("no image was there before the current "), "there is nothing to go back to: {said}");
+        self.says(&["cp", "-r", "/usr/libexec/torbox", "newer"]);
+        let update = |newer: &str| {
+            let mut program = fs::File::options().append(true).open(self.home("newer").join(newer)).unwrap();
+            program.write_all(b"newer").unwrap();
+            let (code, updated, said) = outcome(self.command(Reach::Machine, &["torbox", "update"]).env("TORBOX_LIBEXEC", format!("{}/newer", self.user.home())));
+            assert_eq!(code, Some(0), "{said}");
+            updated
+        };
+        let first = update("init");
+        assert!(first.contains("  was ") && !first.contains("  as it was"), "init is in all of them: {first}");
+        let before = images();
+        // The browser's image has no gate: what the update before replaced is not gone back to.
+        let second = update("gate");
+        assert!(second.contains("  was ") && second.contains("  as it was"), "{second}");
+        assert_ne!(images(), before);
+        let back = self.says(&["torbox", "update", "--rollback"]);
+        assert!(back.contains("  was ") && back.contains("  as it was"), "{back}");
+        assert_eq!(images(), before);
+        fs::remove_dir_all(self.home("newer")).unwrap();
+    }
+
     /// As the guide says.
     fn remove(&self) {
         for name in ["default", "home", "work"] {
@@ -325,6 +390,8 @@ impl Day<'_> {
             // Nobody changed a setting.
             assert!(rest.0 == Some(0) || place.contains("config"), "the positive control: {place} was there: {rest:?}");
         }
+        // The choice was the user's.
+        fs::remove_file(self.home(".config/mimeapps.list")).unwrap();
         self.debian.root(&["dpkg", "--purge", "torbox"]).unwrap();
         fs::remove_file(self.debian.path("/tmp/torbox.deb")).unwrap();
         self.nothing_runs();

@@ -11,7 +11,7 @@ use torbox_tests::display::Xvfb;
 use torbox_tests::testnet::Via;
 use torbox_tests::wait;
 
-use crate::ground::{Stage, soon};
+use crate::ground::{Stage, outcome, soon};
 use crate::page::Awaited;
 
 /// Where the state of box `name` lies.
@@ -98,6 +98,8 @@ fn visit(stage: &Stage<'_>, display: &Xvfb, profile: &str, path: &str) {
     let page = Awaited::new(stage);
     let running = stage.start(stage.profile_command(display, profile, &format!("{}{}", stage.ground.net.state().named_url, &path[1..])), profile);
     page.request_of(Via::Exit, path, &running);
+    // The profile's own: without it this X server would be shown through a display of the box's own.
+    assert!(running.said().contains("display: x11-untrusted"), "{}", running.said());
     let browser = running.part(Part::Browser).unwrap();
     let inside = PathBuf::from(format!("/proc/{}/root/home/user/profile", browser.0));
     let written = wait::retry(Duration::from_millis(100), soon(30), || history_has(&inside, path).then_some(()));
@@ -117,6 +119,11 @@ pub(crate) fn profiles_are_kept(stage: &Stage<'_>) {
     let (code, _, said) = stage.call(&["run", "--profile", "first", "--browser", "firefox-esr"]);
     assert!(code == Some(4) || said.contains("there is no profile first"), "{said}");
     call(&["profile", "create", "first"]);
+    let settings = |name: &str| stage.installed.dir().join("config/profiles").join(format!("{name}.toml"));
+    let mut edit = stage.installed.command(None, ["config", "edit", "--profile", "first"]);
+    edit.env("EDITOR", "sed -i s/^#.display.=.*/display=\"x11-untrusted\"/");
+    let (code, _, said) = outcome(&mut edit);
+    assert_eq!(code, Some(0), "{said}");
     visit(stage, &display, "first", "/one");
     assert!(history_has(&dir("first"), "/one"));
     for entry in fs::read_dir(dir("first")).unwrap().flatten() {
@@ -129,7 +136,10 @@ pub(crate) fn profiles_are_kept(stage: &Stage<'_>) {
     call(&["profile", "export", "first", archive.to_str().unwrap()]);
     call(&["profile", "remove", "first"]);
     assert!(!dir("first").exists());
-    call(&["profile", "import", "second", archive.to_str().unwrap()]);
+    assert!(!settings("first").exists());
+    let (code, _, said) = stage.call(&["profile", "import", "second", archive.to_str().unwrap()]);
+    assert!(code == Some(1) && said.contains("sets display = \"x11-untrusted\"") && !dir("second").exists(), "{said}");
+    call(&["profile", "import", "second", archive.to_str().unwrap(), "--settings", "take"]);
     assert!(call(&["profile", "list"]).starts_with("second "));
     let victim = stage.installed.dir().join("victim");
     fs::write(&victim, "not the browser's\n").unwrap();
