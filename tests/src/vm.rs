@@ -20,6 +20,8 @@ use crate::wait;
 
 /// How long a guest may run. It is twenty times as slow as this machine.
 const PATIENCE: Duration = Duration::from_secs(500);
+/// Where its users live.
+const HOME: &str = "/home";
 /// Packs what the guest begins with.
 const BUSYBOX: &str = "/bin/busybox";
 /// What the disk, the images' overlays and the network need, in the order of loading.
@@ -118,7 +120,7 @@ impl Guest {
 
     /// Makes a user with subordinate ids, the only one beside root.
     pub fn add_user(&self, name: &str, id: u32) -> Result<()> {
-        self.write("/etc/passwd", &format!("root:x:0:0::/root:/bin/sh\n{name}:x:{id}:{id}::/home/{name}:/bin/sh\n"), 0o644)?;
+        self.write("/etc/passwd", &format!("root:x:0:0::/root:/bin/sh\n{name}:x:{id}:{id}::{HOME}/{name}:/bin/sh\n"), 0o644)?;
         self.write("/etc/group", &format!("root:x:0:\n{name}:x:{id}:\n"), 0o644)?;
         ["/etc/subuid", "/etc/subgid"].iter().try_for_each(|file| self.write(file, &format!("{name}:100000:65536\n"), 0o644))
     }
