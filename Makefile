@@ -25,7 +25,7 @@ PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor obfs4proxy xvfb xa
             debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo umoci podman python3-jsonschema libglib2.0-bin x11-utils x11-xkb-utils xz-utils git \
             torsocks python3-stem nyx g++ qemu-system-x86 e2fsprogs mmdebstrap docker.io docker-registry rootlesskit slirp4netns runc docker-compose podman-compose catatonit \
             desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr microsocks tinyproxy-bin \
-            golang-go golang-snowflake-dev dnsmasq-base
+            golang-go golang-snowflake-dev dnsmasq-base openssl
 # Docker's client, where it is a package of its own.
 PACKAGES += $(shell apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli)
 

@@ -29,6 +29,7 @@ use torbox_backend::engine::{self as engines, EngineError, Machine};
 use torbox_backend::native::{self, Groups, Launch, LaunchError, Launched, STILL, Supplies};
 use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
+use torbox_plan::engine::Unsupported;
 use torbox_plan::steps::Action;
 use torbox_plan::{Address, BESIDE, BoxName, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
 
@@ -193,6 +194,10 @@ impl Place {
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { chosen, opened }: Place) -> Result<Request, CliError> {
     let torrc = torrc(dirs, args)?;
     let way = Way { bridges: bridge::in_use(dirs)?, proxied: args.proxy.is_some() };
+    let resolver = bridge::resolver(dirs)?;
+    if chosen.is_some() && resolver.is_some() {
+        return Err(EngineError::Unsupported(Unsupported::Names).into());
+    }
     profile::check(dirs, args.profile.as_ref())?;
     let mut progress = Progress::new();
     let provided = images::provide(dirs, args.browser, &args.sources, &mut progress)?;
@@ -208,7 +213,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
         browser_process: None,
         proof: None,
     };
-    let intent = intent(&Wanted { args, torrc, resolver: bridge::resolver(dirs)?, program, provided: &provided })?;
+    let intent = intent(&Wanted { args, torrc, resolver, program, provided: &provided })?;
     let Opened { display, cookie, mode, lease } = opened;
     let (launch, roots) = match chosen {
         None => {

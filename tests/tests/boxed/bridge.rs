@@ -143,6 +143,8 @@ pub(crate) fn obfs4_in_podman(stage: &Stage<'_>) {
 fn obfs4_in(stage: &Stage<'_>, kind: Kind) {
     let bridge = stage.ground.net.start_bridge(Spoken::Obfs4).unwrap();
     with_bridge(stage, bridge.line(), || engines::pages(stage, kind, &[Via::Exit]));
+    let named = format!("snowflake 192.0.2.3:80 {} url=https://broker.torbox.test/ ice=stun:stun.torbox.test:3478", "A".repeat(40));
+    with_bridge(stage, &named, || engines::refuses(stage, kind, "works with the native backend alone"));
 }
 
 fn only_it_is_contacted(stage: &Stage<'_>, display: &Xvfb, line: &str, is_it: impl Fn((Ipv4Addr, u16)) -> bool) {
