@@ -14,6 +14,7 @@ COMPOSE := out/podman-compose
 DEBIAN  := out/debian
 ARM64   := out/arm64
 CROSS   := aarch64-unknown-linux-gnu
+SNOWFLAKE := out/snowflake
 DIST    ?= out/dist
 # How hard to compress them.
 LEVEL   ?= 6
@@ -25,7 +26,8 @@ ZSH     ?= site-functions
 PACKAGES := gcc libc6-dev make pkg-config uidmap iproute2 tor obfs4proxy xvfb xauth weston sway grim socat curl strace busybox-static bubblewrap tesseract-ocr \
             debian-archive-keyring ca-certificates util-linux procps passwd gpgv skopeo umoci podman python3-jsonschema libglib2.0-bin x11-utils x11-xkb-utils xz-utils git \
             torsocks python3-stem nyx g++ qemu-system-x86 e2fsprogs mmdebstrap docker.io docker-registry rootlesskit slirp4netns runc docker-compose podman-compose catatonit \
-            python3-yaml ruby desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr microsocks tinyproxy-bin
+            python3-yaml ruby desktop-file-utils appstream zenity man-db zsh fish lintian firefox-esr microsocks tinyproxy-bin \
+            golang-go golang-snowflake-dev dnsmasq-base openssl
 # Docker's client, where it is a package of its own.
 PACKAGES += $(shell apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli)
 
@@ -74,7 +76,14 @@ $(COMPOSE): Makefile | deps
 	  --customize-hook='cd "$$1" && APT_CONFIG=$$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root podman-compose && dpkg-deb -x podman-compose_*.deb .' trixie $@.new
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
-test: build cargo-fuzz $(KERNEL) $(TRIXIE) $(DEBIAN) $(COMPOSE)
+# What a private Snowflake has beside its bridge. Debian has no broker and no bridge's end, which are the tests' own, made of its library; the proxy is
+# Snowflake's, built here because its package would start one for everybody.
+$(SNOWFLAKE): Makefile tests/snowflake/main.go | deps
+	@mkdir -p $(@D) && rm -rf $@.new && export CGO_ENABLED=0 GO111MODULE=off GOFLAGS= GOPATH=/usr/share/gocode && go build -o $@.new/ends tests/snowflake/main.go && \
+	  go build -o $@.new/proxy git.torproject.org/pluggable-transports/snowflake.git/proxy
+	@rm -rf $@ && mv $@.new $@ && touch $@
+
+test: build cargo-fuzz $(KERNEL) $(TRIXIE) $(DEBIAN) $(COMPOSE) $(SNOWFLAKE)
 	@$(CARGO) test --release --locked --workspace --no-run
 	@$(SUDO) env "PATH=$$PATH:$$HOME/.cargo/bin" "HOME=$$HOME" TORBOX_MUST_WORK=1 tests/run
 

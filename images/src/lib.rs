@@ -49,7 +49,7 @@ pub use image::Image;
 pub use mirror::{Mirror, Mirrors};
 pub use names::{Arch, Channel, Day, ImageName, RecipeName};
 pub use openpgp::Keyring;
-pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Recipe, Suite, TorProject};
+pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Recipe, Suite, TorProject, Transport};
 pub use store::{Progress, Rootfs, Store};
 pub use trust::Trust;
 pub use via::Via;

@@ -34,9 +34,26 @@ pub struct Recipe {
     pub tor_project: Option<TorProject>,
     /// A browser packed from a Debian package.
     pub debian_package: Option<DebianPackage>,
-    /// Pluggable transports, by the program of the image that speaks them: an absolute path.
+    /// Pluggable transports, by their names in bridges' lines.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub transports: BTreeMap<String, String>,
+    pub transports: BTreeMap<String, Transport>,
+}
+
+/// A pluggable transport.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transport {
+    /// The program of the image that speaks it: an absolute path.
+    pub program: String,
+    /// What a bridge's line must say beside its address and fingerprint: the program does not check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// Whether it finds its way by names, so that tor's container needs a resolver.
+    #[serde(default)]
+    pub names: bool,
+    /// Whether it goes through the proxy that tor is given.
+    #[serde(default)]
+    pub proxy: bool,
 }
 
 /// The part that an image plays in a box.
@@ -108,6 +125,8 @@ pub struct Files {
 pub enum Generated {
     /// `/etc/passwd`, the host name and its like.
     Accounts,
+    /// `dns` among the sources of names (nsswitch.conf(5)), and the certificates of the authorities that the packages bring.
+    Names,
     /// UTC.
     TimeZone,
     /// The compiled GSettings schemas.

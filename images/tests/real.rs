@@ -77,13 +77,17 @@ fn root_the_tor_image_is_whole_and_small() {
 }
 
 #[test]
-fn root_the_tor_image_with_transports_has_one_program_more() {
+fn root_the_tor_image_with_transports_has_their_programs_more() {
     let Some((image, root)) = real(RecipeName::TorTransports) else { return };
-    check_contents(root.path(), &["usr/bin/obfs4proxy", "usr/bin/tor", "usr/libexec/torbox/display", "usr/libexec/torbox/gate", "usr/libexec/torbox/init"]);
-    for program in Recipe::embedded(RecipeName::TorTransports).unwrap().transports.values() {
-        let output = Command::new("chroot").arg(root.path()).args([program, "--version"]).env_clear().env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
-        assert!(String::from_utf8_lossy(&output.stdout).starts_with("obfs4proxy-"), "{output:?}");
+    let programs = ["usr/bin/obfs4proxy", "usr/bin/snowflake-client", "usr/bin/tor", "usr/libexec/torbox/display", "usr/libexec/torbox/gate", "usr/libexec/torbox/init"];
+    check_contents(root.path(), &programs);
+    for transport in Recipe::embedded(RecipeName::TorTransports).unwrap().transports.values() {
+        let output = Command::new("chroot").arg(root.path()).args([&transport.program, "--version"]).env_clear().env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.starts_with(transport.program.rsplit('/').next().unwrap()), "{said}");
     }
+    let authorities = fs::read_to_string(root.path().join("etc/ssl/certs/ca-certificates.crt")).unwrap();
+    assert!(authorities.matches("-----BEGIN CERTIFICATE-----").count() > 100 && !root.path().join("usr/share/ca-certificates").exists());
     assert!(image.compressed_size < 25_000_000 && image.anonymous, "{image:?}");
 }
 

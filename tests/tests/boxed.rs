@@ -166,6 +166,13 @@ fn through_obfs4_nobody_but_the_bridge_is_contacted() {
     as_one!(ground::Kind::User, bridge::obfs4);
 }
 
+/// A Snowflake with its broker, its proxy and its bridge.
+#[test]
+fn through_snowflake_nobody_but_its_own_is_contacted() {
+    torbox_tests::require!("dnsmasq", "unshare", "socat", "openssl");
+    as_one!(ground::Kind::User, bridge::snowflake);
+}
+
 /// What lies on the way out of many networks.
 #[test]
 fn through_a_proxy_nobody_else_is_contacted() {

@@ -353,6 +353,7 @@ fn planned() -> Container {
         memory: Memory::Nothing,
         start: Start::Listening,
         torrc: String::new(),
+        resolver: None,
         limits: Limits::default(),
     };
     let identity = Identity::Root { ids: IdRange { start: 2_000_000_000, count: 65_536 } };

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     names::Arch,
     recipe::Generated,
-    tree::{Mode, Node, Tree, TreePath},
+    tree::{Mode, Node, Tree, TreePath, matches},
 };
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ pub(crate) fn add(generated: &[Generated], arch: Arch, packages: &Tree, tree: &m
     }
     tree.insert(path(STATE)?, Node::SharedDir, mtime);
     for one in generated {
-        for (name, node) in files(*one, arch, packages)? {
+        let hosts = if generated.contains(&Generated::Names) { "files dns" } else { "files" };
+        for (name, node) in files(*one, arch, packages, hosts)? {
             if tree.insert(path(&name)?, node, mtime).is_some() {
                 return Err(Error::Package { package: format!("/{name}"), reason: "a package already holds this generated file".to_owned() });
             }
@@ -38,9 +39,10 @@ pub(crate) fn add(generated: &[Generated], arch: Arch, packages: &Tree, tree: &m
     Ok(())
 }
 
-fn files(generated: Generated, arch: Arch, packages: &Tree) -> Result<Vec<(String, Node)>, Error> {
+fn files(generated: Generated, arch: Arch, packages: &Tree, hosts: &str) -> Result<Vec<(String, Node)>, Error> {
     match generated {
-        Generated::Accounts => Ok(accounts()),
+        Generated::Accounts => Ok(accounts(hosts)),
+        Generated::Names => Ok(vec![("etc/ssl/certs/ca-certificates.crt".to_owned(), file(authorities(packages)?))]),
         Generated::TimeZone => Ok(time_zone()),
         Generated::SettingsSchemas => Ok(vec![("usr/share/glib-2.0/schemas/gschemas.compiled".to_owned(), file(schemas::compile(packages)?))]),
         Generated::MimeTypes => Ok(mime::files().into_iter().map(|(name, bytes)| (format!("usr/share/mime/{name}"), file(bytes))).collect()),
@@ -57,13 +59,25 @@ fn files(generated: Generated, arch: Arch, packages: &Tree) -> Result<Vec<(Strin
 const BROWSER_FONTS: &str = "<?xml version=\"1.0\"?>\n<!DOCTYPE fontconfig SYSTEM \"urn:fontconfig:fonts.dtd\">\n\
     <fontconfig><dir>/opt/tor-browser/Browser/fonts</dir></fontconfig>\n";
 
-fn accounts() -> Vec<(String, Node)> {
+/// What `update-ca-certificates` would have made of the package `ca-certificates`, under the name by which programs look for it.
+fn authorities(packages: &Tree) -> Result<Vec<u8>, Error> {
+    let certificates = packages.files().filter(|(path, ..)| matches("/usr/share/ca-certificates/**/*.crt", path)).map(|(.., data)| &**data);
+    let all = certificates.collect::<Vec<_>>().concat();
+    if all.is_empty() {
+        return Err(Error::Package { package: "ca-certificates".to_owned(), reason: "it holds no certificates".to_owned() });
+    }
+    Ok(all)
+}
+
+/// With the sources of the names of hosts.
+fn accounts(hosts: &str) -> Vec<(String, Node)> {
+    let sources = format!("passwd: files\ngroup: files\nhosts: {hosts}\n");
     let text = [
         ("etc/passwd", "root:x:0:0:root:/:/usr/sbin/nologin\nuser:x:1000:1000:user:/home/user:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"),
         ("etc/group", "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n"),
         ("etc/hosts", "127.0.0.1 localhost torbox\n::1 localhost torbox\n"),
         ("etc/hostname", "torbox\n"),
-        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+        ("etc/nsswitch.conf", &sources),
         ("etc/resolv.conf", ""),
         ("etc/machine-id", MACHINE_ID),
         ("var/lib/dbus/machine-id", MACHINE_ID),
@@ -119,7 +133,25 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!((text("etc/hostname").as_str(), text("etc/resolv.conf").as_str()), ("torbox\n", ""));
+        assert_eq!(text("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n");
         assert_eq!(text("etc/machine-id").trim().len(), 32);
         assert_eq!(tree.get(&TreePath::new("var/tmp").unwrap()).unwrap().node, Node::SharedDir);
+    }
+
+    #[test]
+    fn who_looks_names_up_has_a_source_of_them_and_the_authorities() {
+        let made = |packages: &Tree| {
+            let mut tree = Tree::default();
+            add(&[Generated::Accounts, Generated::Names], Arch::Amd64, packages, &mut tree, 7).map(|()| tree)
+        };
+        let mut packages = Tree::default();
+        for (name, text) in [("mozilla/B.crt", "b\n"), ("mozilla/A.crt", "a\n"), ("mozilla/README", "no\n")] {
+            packages.insert(TreePath::new(&format!("usr/share/ca-certificates/{name}")).unwrap(), file(text.into()), 7);
+        }
+        let tree = made(&packages).unwrap();
+        for (name, text) in [("etc/ssl/certs/ca-certificates.crt", "a\nb\n"), ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")] {
+            assert_eq!(tree.get(&TreePath::new(name).unwrap()).unwrap().node, file(text.into()), "{name}");
+        }
+        assert!(made(&Tree::default()).unwrap_err().to_string().contains("ca-certificates"));
     }
 }

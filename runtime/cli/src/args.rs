@@ -106,8 +106,8 @@ pub(crate) enum Command {
     },
     /// Add, list or remove bridges, through which tor reaches its network where relays are blocked.
     ///
-    /// With a bridge every box goes through bridges alone. Of the pluggable transports torbox has obfs4; tor's image with it is built when
-    /// a bridge first needs it.
+    /// With a bridge every box goes through bridges alone. Of the pluggable transports torbox has obfs4 and snowflake; tor's image with them
+    /// is built when a bridge first needs one.
     Bridge {
         #[command(subcommand)]
         action: BridgeAction,

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use torbox_images::{Recipe, RecipeName};
+use torbox_images::{Recipe, RecipeName, Transport};
 
 /// A relay that is in no public list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +29,11 @@ pub(crate) struct Bridge {
     arguments: Vec<String>,
 }
 
-/// Pluggable transports, and the programs of tor's image that speak them.
-pub(crate) type Transports = BTreeMap<String, String>;
+/// Pluggable transports that programs of tor's image speak, by name.
+pub(crate) type Transports = BTreeMap<String, Transport>;
+
+/// The file that says where this machine looks names up (resolv.conf(5)).
+const RESOLVER: &str = "/etc/resolv.conf";
 
 /// Why a line is no bridge.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +44,8 @@ pub(crate) enum BridgeError {
     Settings,
     #[error("no program in torbox's images speaks the pluggable transport {0}")]
     Transport(String),
+    #[error("a bridge with {0} says {1}=... as well")]
+    Lacks(String, String),
 }
 
 impl Bridge {
@@ -54,12 +59,15 @@ impl Bridge {
                 Ok(Self { transport: None, address: socket(address)?, fingerprint: Some(fingerprint.to_uppercase()), arguments: Vec::new() })
             }
             [transport, address, rest @ ..] if socket(address).is_ok() && is_name(transport) => {
-                if !transports.contains_key(*transport) {
+                let Some(Transport { needs, .. }) = transports.get(*transport) else {
                     return Err(BridgeError::Transport((*transport).to_owned()));
-                }
+                };
                 let [fingerprint, arguments @ ..] = rest else { return Err(BridgeError::Settings) };
                 if !is_fingerprint(fingerprint) || arguments.is_empty() || !arguments.iter().all(|argument| is_argument(argument)) {
                     return Err(BridgeError::Settings);
+                }
+                if let Some(lacks) = needs.iter().find(|needed| !arguments.iter().any(|argument| argument.split('=').next() == Some(needed))) {
+                    return Err(BridgeError::Lacks((*transport).to_owned(), lacks.clone()));
                 }
                 let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
                 Ok(Self { transport: Some((*transport).to_owned()), address: socket(address)?, fingerprint: Some(fingerprint.to_uppercase()), arguments })
@@ -137,8 +145,43 @@ pub(crate) fn torrc(dirs: &Dirs) -> Result<String, CliError> {
 fn lines(bridges: &[Bridge], transports: &Transports) -> String {
     let use_them = if bridges.is_empty() { "" } else { "UseBridges 1\n" };
     let used: BTreeSet<&String> = bridges.iter().filter_map(|bridge| bridge.transport.as_ref()).collect();
-    let programs = used.iter().filter_map(|name| Some(format!("ClientTransportPlugin {name} exec {}\n", transports.get(*name)?)));
-    use_them.to_owned() + &programs.collect::<String>() + &bridges.iter().map(|bridge| format!("Bridge {bridge}\n")).collect::<String>()
+    let programs = used.iter().filter_map(|name| Some(format!("ClientTransportPlugin {name} exec {}\n", transports.get(*name)?.program)));
+    use_them.to_owned() + &programs.collect::<String>() + &bridges.iter().map(|bridge| format!("Bridge {}\n", told(bridge))).collect::<String>()
+}
+
+/// As the programs of the image understand it: Debian's snowflake-client does not know `fronts`, and without a front it would ask for the
+/// broker by its own name, which is what is blocked.
+fn told(bridge: &Bridge) -> Bridge {
+    let first = |argument: &String| match argument.strip_prefix("fronts=") {
+        Some(fronts) => format!("front={}", fronts.split(',').next().unwrap_or_default()),
+        None => argument.clone(),
+    };
+    Bridge { arguments: bridge.arguments.iter().map(first).collect(), ..bridge.clone() }
+}
+
+/// Where the transports of the bridges look names up, if one does: the servers that this machine asks, and nothing else that its file says of it.
+pub(crate) fn resolver(dirs: &Dirs) -> Result<Option<String>, CliError> {
+    if any(dirs, |transport| transport.names)?.is_none() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(RESOLVER).map_err(|source| CliError::Path { path: RESOLVER.into(), source })?;
+    Ok(Some(servers(&text)))
+}
+
+fn servers(text: &str) -> String {
+    let addresses = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim);
+    addresses.filter(|address| address.parse::<IpAddr>().is_ok()).map(|address| format!("nameserver {address}\n")).collect()
+}
+
+/// A transport of the bridges' that goes through no proxy, if there is one.
+pub(crate) fn past_a_proxy(dirs: &Dirs) -> Result<Option<String>, CliError> {
+    any(dirs, |transport| !transport.proxy)
+}
+
+fn any(dirs: &Dirs, is: impl Fn(&Transport) -> bool) -> Result<Option<String>, CliError> {
+    let transports = transports()?;
+    let used = load(dirs)?.into_iter().filter_map(|bridge| bridge.transport);
+    Ok(used.into_iter().find(|name| transports.get(name).is_some_and(&is)))
 }
 
 /// Of which kind they are.
@@ -207,7 +250,7 @@ mod tests {
         let told = format!("UseBridges 1\nClientTransportPlugin obfs4 exec /usr/bin/obfs4proxy\nBridge 192.0.2.9:1\nBridge {line}\n");
         assert_eq!(lines(&[plain.clone(), bridge], &transports().unwrap()), told);
         assert_eq!(lines(&[plain], &transports().unwrap()), "UseBridges 1\nBridge 192.0.2.9:1\n");
-        for other in ["webtunnel", "snowflake", "meek_lite"] {
+        for other in ["webtunnel", "meek_lite"] {
             assert_eq!(parse(&line.replace("obfs4", other)), Err(BridgeError::Transport(other.to_owned())));
         }
         for wrong in ["", "cert=", "=x", "cert", "cert=a\"b", "cert=a#b", "cert=a\\", "cert=x more"] {
@@ -215,5 +258,23 @@ mod tests {
         }
         assert_eq!(parse("obfs4 192.0.2.7:443 cert=x"), Err(BridgeError::Settings));
         assert_eq!(parse("obfs4 192.0.2.7:443"), Err(BridgeError::Settings));
+    }
+
+    #[test]
+    fn a_front_is_told_as_debians_program_knows_it() {
+        let line = format!("snowflake 192.0.2.3:80 {FINGERPRINT} fingerprint={FINGERPRINT} url=https://broker.example/ fronts=a.example,b.example ice=stun:stun.example:3478");
+        let bridge = parse(&line).unwrap();
+        assert_eq!(bridge.to_string(), line);
+        let told = format!("UseBridges 1\nClientTransportPlugin snowflake exec /usr/bin/snowflake-client\nBridge {}\n", line.replace("fronts=a.example,b.example", "front=a.example"));
+        assert_eq!(lines(&[bridge], &transports().unwrap()), told);
+        let lacks = |setting: &str| Err(BridgeError::Lacks("snowflake".to_owned(), setting.to_owned()));
+        assert_eq!(parse(line.split_once(" ice=").unwrap().0), lacks("ice"));
+        assert_eq!(parse(&line.replace("url=", "broker=")), lacks("url"));
+    }
+
+    #[test]
+    fn of_the_resolver_go_the_servers_alone() {
+        let text = "# of work.example\nsearch work.example\nnameserver 192.0.2.53\n nameserver\t2001:db8::53\noptions edns0\nnameserver name.example\n";
+        assert_eq!(servers(text), "nameserver 192.0.2.53\nnameserver 2001:db8::53\n");
     }
 }

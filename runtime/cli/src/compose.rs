@@ -1,6 +1,7 @@
 //! `torbox compose`: writes the plan as a compose file, with the seccomp profiles that it names.
 
 use crate::args::{self, Browser, DisplayChoice};
+use crate::bridge;
 use crate::dirs::Dirs;
 use crate::display;
 use crate::error::CliError;
@@ -30,7 +31,7 @@ pub(crate) fn compose(dirs: &Dirs, args: &args::Compose) -> Result<(), CliError>
     let provided = images::provide(dirs, args.of.browser, &args.of.sources, &mut progress)?;
     progress.end();
     let program = if display == Display::None { Program::Probe } else { Program::Browser { url: args.url.clone().map(String::from) } };
-    let intent = run::intent(&Wanted { args: &args.of, torrc, program, provided: &provided })?;
+    let intent = run::intent(&Wanted { args: &args.of, torrc, resolver: bridge::resolver(dirs)?, program, provided: &provided })?;
     // What an engine can give is known where the file is used: every bound is asked for.
     let host = Host { identity: Identity::Engine, cgroup: CgroupAccess::Delegated, group: String::new(), display, open_files: u64::MAX };
     let images = [&provided.tor, &provided.browser].map(|image| (image.digest.to_string(), image.config.to_string()));

@@ -117,10 +117,12 @@ pub(crate) enum CliError {
     NoBridge(usize),
     #[error("there are no bridges")]
     NoBridges,
-    #[error("tor does not get to its network: it came to {0}%")]
-    NotConnected(u8),
+    #[error("tor does not get to its network: it came to {percent}%")]
+    NotConnected { percent: u8, hint: Option<&'static str> },
     #[error("with tor from the Tor Project torbox starts no pluggable transport, and a bridge needs one")]
     TransportsOfBundle,
+    #[error("the pluggable transport {0} goes through no proxy, and a bridge needs it")]
+    PastProxy(String),
     #[error("there is no profile {0}")]
     NoProfile(BoxName),
     #[error("there is a profile {0} already")]
@@ -171,9 +173,9 @@ impl CliError {
             Self::Cookie { .. } | Self::CookieFile(_) | Self::Untrusted { .. } => Exit::Display,
             Self::Image(_) | Self::Program(..) | Self::Architecture | Self::NothingInstalled | Self::NoImage(_) => Exit::Image,
             Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
-            Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected(_) => Exit::Lost,
+            Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected { .. } => Exit::Lost,
             Self::Open(_) => Exit::Open,
-            Self::Bridge(_) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
+            Self::Bridge(_) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::PastProxy(_) | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
             Self::NoProfile(_) | Self::ProfileExists(_) | Self::Archive { .. } | Self::ForeignSettings { .. } | Self::Editor(_) | Self::Path { .. } | Self::NoDirectory(_) | Self::Render(_) | Self::Compose(_) | Self::ComposeEngine | Self::ComposeKube | Self::Browser(_) | Self::System(..) | Self::DesktopOptions => Exit::Failure,
             Self::NotCopied(_) | Self::NothingCopied(_) | Self::NoClipboard(_) | Self::Files(_) | Self::NoFiles(_) | Self::NotSaved(_) => Exit::Failure,
         }
@@ -185,14 +187,16 @@ impl CliError {
             Self::UnknownSetting { .. } => "torbox config show lists all settings",
             Self::WrongSetting { hint, .. } => return Some(hint.clone()),
             Self::SettingsFile { .. } => "torbox config edit opens it",
-            Self::Bridge(BridgeError::Transport(_)) => "ask the Tor Project for a bridge with obfs4, or for one without a transport",
-            Self::Bridge(_) => "the Tor Project gives such lines to those who ask it for bridges: with obfs4, or without a transport",
-            Self::TransportsOfBundle => "--tor debian has obfs4; torbox bridge list shows the bridges",
+            Self::Bridge(BridgeError::Transport(_)) => "ask the Tor Project for a bridge with obfs4 or snowflake, or for one without a transport",
+            Self::Bridge(_) => "the Tor Project gives such lines to those who ask it for bridges: with obfs4 or snowflake, or without a transport",
+            Self::TransportsOfBundle => "--tor debian has obfs4 and snowflake; torbox bridge list shows the bridges",
+            Self::PastProxy(_) => "bridges with obfs4 or without a transport go through it; torbox bridge list shows the bridges",
             Self::NoBridge(_) => "torbox bridge list shows their numbers",
             Self::NoBridges => "torbox bridge add takes the line that you were given",
+            Self::NotConnected { hint: Some(hint), .. } => hint,
             // tor's phases (control-spec, "Bootstrap phases"): what comes before conn_done.
-            Self::NotConnected(..10) => "nothing answers at the bridge's address as its line says: compare the line with what you were given; another may work",
-            Self::NotConnected(_) => "the bridge answers, but what is behind it does not: --verbose shows tor's own words; another bridge may work",
+            Self::NotConnected { percent: ..10, .. } => "nothing answers at the bridge's address as its line says: compare the line with what you were given; another may work",
+            Self::NotConnected { .. } => "the bridge answers, but what is behind it does not: --verbose shows tor's own words; another bridge may work",
             Self::NoProfile(name) => return Some(format!("torbox profile create {name} makes it")),
             Self::ProfileExists(_) => "torbox profile list shows all; torbox profile remove removes one",
             Self::Archive { .. } => "it must come from torbox profile export",

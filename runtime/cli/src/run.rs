@@ -29,6 +29,7 @@ use torbox_backend::engine::{self as engines, EngineError, Machine};
 use torbox_backend::native::{self, Groups, Launch, LaunchError, Launched, STILL, Supplies};
 use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
+use torbox_plan::engine::Unsupported;
 use torbox_plan::steps::Action;
 use torbox_plan::{Address, BESIDE, BoxName, COPIED, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
 
@@ -193,6 +194,10 @@ impl Place {
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { chosen, opened }: Place) -> Result<Request, CliError> {
     let torrc = torrc(dirs, args)?;
     let way = Way { bridges: bridge::in_use(dirs)?, proxied: args.proxy.is_some() };
+    let resolver = bridge::resolver(dirs)?;
+    if chosen.is_some() && resolver.is_some() {
+        return Err(EngineError::Unsupported(Unsupported::Names).into());
+    }
     profile::check(dirs, args.profile.as_ref())?;
     let mut progress = Progress::new();
     let provided = images::provide(dirs, args.browser, &args.sources, &mut progress)?;
@@ -208,7 +213,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
         browser_process: None,
         proof: None,
     };
-    let intent = intent(&Wanted { args, torrc, program, provided: &provided })?;
+    let intent = intent(&Wanted { args, torrc, resolver, program, provided: &provided })?;
     let Opened { display, cookie, mode, lease } = opened;
     let (launch, roots) = match chosen {
         None => {
@@ -225,12 +230,13 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
 pub(crate) struct Wanted<'a> {
     pub(crate) args: &'a args::Box,
     pub(crate) torrc: String,
+    pub(crate) resolver: Option<String>,
     pub(crate) program: Program,
     pub(crate) provided: &'a Provided,
 }
 
 pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
-    let Wanted { args, torrc, program, provided } = wanted;
+    let Wanted { args, torrc, resolver, program, provided } = wanted;
     Ok(Intent {
         name: args.name.clone(),
         tor: described(&provided.tor),
@@ -240,6 +246,7 @@ pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
         memory: if args.profile.is_some() { Memory::Profile } else { Memory::Nothing },
         start: if args.wait { Start::Connected } else { Start::Listening },
         torrc: torrc.clone(),
+        resolver: resolver.clone(),
         limits: Limits::default(),
     })
 }
@@ -281,6 +288,9 @@ fn open_files() -> Result<u64, CliError> {
 
 /// The user's lines for tor: to be read before anything is fetched, so that a wrong path is said at once.
 pub(crate) fn torrc(dirs: &Dirs, args: &args::Box) -> Result<String, CliError> {
+    if let Some(transport) = args.proxy.as_ref().and_then(|_| bridge::past_a_proxy(dirs).transpose()).transpose()? {
+        return Err(CliError::PastProxy(transport));
+    }
     let own = args.torrc.as_deref().map(load).transpose()?.map(|lines| lines + "\n").unwrap_or_default();
     Ok(own + &proxy::torrc(args.proxy.as_ref(), args.reachable_ports.as_ref()) + &bridge::torrc(dirs)?)
 }
@@ -305,6 +315,8 @@ struct Shown {
     progress: Progress,
     /// How often was waited in vain for the runtime that makes the box; none once it is made. An engine's has bounds of its own.
     silence: Option<u32>,
+    /// What can be done about what is wrong, where that is more than comparing the bridge's line.
+    hint: Option<&'static str>,
     /// When tor last came nearer to its network, or began to.
     advanced: Option<Instant>,
     /// Whether the box's own namespaces exist: what fails before that is the machine's refusal.
@@ -344,7 +356,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
     let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode };
+    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -503,7 +515,7 @@ impl Shown {
             Event::Opened { error } => self.opening.pop_front().into_iter().for_each(|caller| answer(caller, error.as_deref())),
             Event::Ended { code } => {
                 self.progress.end();
-                return Some(if self.until != Until::Ended && self.state.bootstrap < 100 { Err(CliError::NotConnected(self.state.bootstrap)) } else { Ok(code) });
+                return Some(if self.until != Until::Ended && self.state.bootstrap < 100 { Err(CliError::NotConnected { percent: self.state.bootstrap, hint: self.hint }) } else { Ok(code) });
             }
             Event::Failed { message, hint } if !self.enclosed => {
                 self.progress.end();
@@ -588,6 +600,7 @@ impl Shown {
             let since = if self.state.bootstrap < 100 { format!("not connected yet, at {}%", self.state.bootstrap) } else { "no longer connected".to_owned() };
             self.progress.note(&format!("torbox: {since}: {what}\n  hint: {hint}"));
             self.state.trouble = Some(what);
+            self.hint = Some(hint).filter(|hint| *hint != stall::BRIDGE);
         }
     }
 

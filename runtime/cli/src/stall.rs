@@ -21,9 +21,22 @@ const MEANINGS: [(&str, &str, &str, &str, &str); 7] = [
     ("IOERROR", "the connection to relays breaks", NETWORK, "the connection to the bridge breaks", BRIDGE),
     ("identity keys were not as expected", "somebody else answers in a relay's place", NETWORK, "another relay answers than the bridge's line says", BRIDGE),
 ];
+/// The same of what snowflake-client says: it names no address (safelog).
+const SNOWFLAKE: [(&str, &str, &str); 6] = [
+    ("broker failure no snowflake proxies", "Snowflake has no proxy to give just now", PATIENCE),
+    ("broker failure timed out", "the proxy that Snowflake gave does not answer", PATIENCE),
+    ("x509: ", "somebody else answers in the place of Snowflake's broker", BROKER),
+    (" lookup ", "the name of Snowflake's broker cannot be looked up", RESOLVER),
+    ("broker failure", "Snowflake's broker cannot be reached", BROKER),
+    ("trying a new proxy", "the proxy that Snowflake gave is out of reach; another is tried", UDP),
+];
+const PATIENCE: &str = "it keeps on trying; a bridge of another kind may be quicker";
+const BROKER: &str = "torbox bridge list shows the bridges: url and fronts name the broker, and newer lines may name others";
+const RESOLVER: &str = "is the machine online, and does it look names up? /etc/resolv.conf says where it asks";
+const UDP: &str = "Snowflake needs UDP, which this network may block; a bridge with obfs4 does not";
 const NETWORK: &str = "this network may block Tor: torbox bridge add takes a bridge, and --proxy a proxy";
 const OFFLINE: &str = "is the machine online? a captive network wants its page opened in another browser first";
-const BRIDGE: &str = "torbox bridge list shows the bridges, to be compared with what you were given; another may work";
+pub(crate) const BRIDGE: &str = "torbox bridge list shows the bridges, to be compared with what you were given; another may work";
 /// Until something comes.
 pub(crate) const SILENT: &str = "nothing has come from the network for a minute";
 const NO_CONNECTION: &str = "the proxy on the way out makes no connection";
@@ -60,6 +73,9 @@ pub(crate) fn explain(line: &str, way: Way) -> Option<Trouble> {
             Bridges::Transports => trouble("the transport gets no connection to the bridge, which is gone, or other than its line says", BRIDGE),
             Bridges::None | Bridges::Plain => trouble(NO_CONNECTION, PROXY),
         };
+    }
+    if let Some((_, what, hint)) = SNOWFLAKE.iter().find(|(words, ..)| line.contains("snowflake-client") && line.contains(words)) {
+        return trouble(what, hint);
     }
     if ["Could not launch managed proxy", "Managed proxy at", "We were unable to find a transport"].iter().any(|words| line.contains(words)) {
         return trouble("the program that speaks the bridge's transport does not work", PROGRAM);
@@ -123,6 +139,16 @@ mod tests {
             (PROXY_FAILS.to_owned(), Bridges::Transports, "the transport gets no connection to the bridge, which is gone, or other than its line says"),
             (PROXY_FAILS.to_owned(), Bridges::None, "the proxy on the way out makes no connection"),
             ("[warn] Managed proxy at '/usr/bin/obfs4proxy' failed the configuration protocol".to_owned(), Bridges::Transports, "the program that speaks the bridge's transport does not work"),
+            (
+                "[notice] Managed proxy \"/usr/bin/snowflake-client\": broker failure dial tcp: lookup broker.example on [scrubbed]: no such host".to_owned(),
+                Bridges::Transports,
+                "the name of Snowflake's broker cannot be looked up",
+            ),
+            (
+                "[notice] Managed proxy \"/usr/bin/snowflake-client\": broker failure Unexpected error, no answer.".to_owned(),
+                Bridges::Transports,
+                "Snowflake's broker cannot be reached",
+            ),
             (
                 "[warn] Our clock is 3 hours, 4 minutes behind the time published in the consensus network status document (2026).".to_owned(),
                 Bridges::None,

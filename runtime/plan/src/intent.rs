@@ -22,6 +22,8 @@ pub struct Intent {
     pub start: Start,
     /// Lines for tor's configuration file (torrc(5)); what the box depends on is set on tor's command line, which wins.
     pub torrc: String,
+    /// Where one of tor's transports looks names up (resolv.conf(5)); none where none does.
+    pub resolver: Option<String>,
     /// Bounds on what the box may use.
     pub limits: Limits,
 }

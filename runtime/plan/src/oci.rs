@@ -74,7 +74,7 @@ pub enum RenderError {
 /// # Errors
 /// [`RenderError`] when something cannot be expressed; nothing is left out silently.
 pub fn render(container: &Container, sources: &dyn Sources) -> Result<Spec, RenderError> {
-    let Container { role, image: _, args, env, user, uids, gids, network, mounts, hostname, clocks, rlimits, cgroup, masked, read_only } = container;
+    let Container { role: _, image: _, args, env, user, uids, gids, network, mounts, hostname, clocks, rlimits, cgroup, masked, read_only } = container;
     let linux = LinuxBuilder::default()
         .namespaces(namespaces(*network)?)
         .uid_mappings(vec![id_mapping(*uids)?])
@@ -84,7 +84,7 @@ pub fn render(container: &Container, sources: &dyn Sources) -> Result<Spec, Rend
         .readonly_paths(owned(read_only))
         .cgroups_path(cgroup.path.as_str())
         .resources(resources(cgroup.limits)?)
-        .seccomp(seccomp(&seccomp::profile(*role)?)?)
+        .seccomp(seccomp(&seccomp::profile_of(container)?)?)
         .build()?;
     let mounts: Vec<OciMount> = mounts.iter().map(|mount| mount_of(mount, *user, sources)).collect::<Result<_, _>>()?;
     Ok(SpecBuilder::default()

@@ -22,6 +22,8 @@ pub struct Plan {
     pub outer_gids: Vec<IdMap>,
     /// tor's configuration file, as the user wrote it.
     pub torrc: String,
+    /// What the programs beside tor look names up with (resolv.conf(5)); none where nothing does.
+    pub resolver: Option<String>,
     /// When the browser starts.
     pub start: Start,
 }
@@ -172,6 +174,8 @@ impl Link {
 pub enum SuppliedFile {
     /// tor's configuration.
     Torrc,
+    /// Where names are looked up, for a transport that finds its way by them.
+    Resolver,
     /// What opens the X server, for the display: the name of a method, a newline, its data (Xsecurity(7)).
     DisplayCookie,
     /// What the browser must know to talk to the gate's control server: 64 random hexadecimal digits, made for each run.
@@ -184,6 +188,7 @@ impl SuppliedFile {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Torrc => "torrc",
+            Self::Resolver => "resolver",
             Self::DisplayCookie => "display-cookie",
             Self::ControlSecret => "control-secret",
         }
@@ -334,6 +339,8 @@ pub mod paths {
     pub const TOR_STATE_OWN: BoxPath = BoxPath::new("/run/torbox/state/tor");
     /// tor's configuration.
     pub const TORRC: BoxPath = BoxPath::new("/run/torbox/torrc");
+    /// Where every program looks for its resolver (resolv.conf(5)). The images have an empty file there.
+    pub const RESOLVER: BoxPath = BoxPath::new("/etc/resolv.conf");
     /// What opens the X server.
     pub const DISPLAY_COOKIE: BoxPath = BoxPath::new("/run/torbox/display-cookie");
     /// Link between display and browser; in the browser of a box on X11 it is [`X11_DIR`].
@@ -435,7 +442,7 @@ impl Plan {
         let display = seen.as_ref().map(|seen| display(intent, host, seen, &ids));
         let browser = browser(intent, host, seen.as_ref(), &ids)?;
         let containers = [tor(intent, host, &ids)?, gate(intent, host, &ids)].into_iter().chain(display).chain([browser]).collect();
-        Ok(Self { name: intent.name.clone(), containers, outer_uids: ids.outer_uids, outer_gids: ids.outer_gids, torrc: intent.torrc.clone(), start: intent.start })
+        Ok(Self { name: intent.name.clone(), containers, outer_uids: ids.outer_uids, outer_gids: ids.outer_gids, torrc: intent.torrc.clone(), resolver: intent.resolver.clone(), start: intent.start })
     }
 
     /// The container that plays `role`.
@@ -455,6 +462,12 @@ impl Container {
     #[must_use]
     pub fn proves(&self) -> bool {
         self.args.iter().any(|word| word == "--proof")
+    }
+
+    /// Whether something in it looks names up.
+    #[must_use]
+    pub fn looks_up_names(&self) -> bool {
+        self.mounts.iter().any(|mount| matches!(mount, Mount::File { file: SuppliedFile::Resolver, target: _ }))
     }
 
     /// The container's user as an id of the runtime's user namespace.
@@ -622,6 +635,7 @@ fn tor(intent: &Intent, host: &Host, ids: &IdLayout) -> Result<Container, PlanEr
         Mount::TorState { target: paths::TOR_STATE, size: 256 * MIB },
         Mount::File { file: SuppliedFile::Torrc, target: paths::TORRC },
     ]);
+    tor.mounts.extend(intent.resolver.as_ref().map(|_| Mount::File { file: SuppliedFile::Resolver, target: paths::RESOLVER }));
     Ok(tor)
 }
 
@@ -853,6 +867,7 @@ mod tests {
             memory: Memory::Nothing,
             start: Start::Listening,
             torrc: String::new(),
+            resolver: None,
             limits: Limits::default(),
         }
     }
@@ -903,6 +918,23 @@ mod tests {
         assert_eq!(outside(Role::Browser), [gate, secret, link(Link::Display, paths::X11_DIR, Access::ReadOnly)]);
         let socket = Mount::Socket { source: "/tmp/.X11-unix/X7".into(), target: paths::DISPLAY_SERVER };
         assert_eq!(outside(Role::Display), [link(Link::Display, paths::LINK_DISPLAY, Access::ReadWrite), socket, cookie]);
+    }
+
+    #[test]
+    fn g3_a_resolver_is_tors_alone_and_where_a_transport_needs_it() {
+        for resolver in [None, Some("nameserver 192.0.2.53\n".to_owned())] {
+            let wanted = resolver.is_some();
+            let plan = Plan::new(&Intent { resolver, ..intent() }, &root()).unwrap();
+            for container in &plan.containers {
+                assert_eq!(container.looks_up_names(), wanted && container.role == Role::Tor, "{}", container.role);
+                assert_eq!(container.mounts.iter().any(|mount| mount.target() == paths::RESOLVER), container.looks_up_names(), "{}", container.role);
+                // Netlink's families: ROUTE, SOCK_DIAG, GENERIC.
+                let profile = crate::seccomp::profile_of(container).unwrap();
+                let netlink = [0, 4, 16].map(|family| profile.rule("socket").unwrap().alternative([16, 3, family, 0, 0, 0]).is_some());
+                assert_eq!(netlink, [container.looks_up_names(), false, false], "{}", container.role);
+                assert_eq!(profile.rules.len(), crate::seccomp::profile(container.role).unwrap().rules.len());
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! profile does not list is refused. Compiling never widens a profile: an unknown call, errno or field is an error.
 
 use crate::ids::Role;
+use crate::plan::Container;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -184,6 +185,22 @@ impl fmt::Display for Process {
 /// [`ProfileError`] when the shipped file is not a valid profile.
 pub fn profile(role: Role) -> Result<Profile, ProfileError> {
     arch::translate(shipped(role)?, Arch::OWN)
+}
+
+/// The profile of `container`: its role's, and where something in it looks names up, with the rules of `names.json` in the place of
+/// those for the same calls.
+///
+/// # Errors
+/// [`ProfileError`] when a shipped file is not a valid profile.
+pub fn profile_of(container: &Container) -> Result<Profile, ProfileError> {
+    let mut profile = shipped(container.role)?;
+    if container.looks_up_names() {
+        let more = parse("names", include_str!("../policy/seccomp/names.json"))?;
+        profile.rules.retain(|rule| !more.rules.iter().any(|other| other.calls == rule.calls));
+        profile.rules.extend(more.rules);
+        check(&profile, Arch::X86_64)?;
+    }
+    arch::translate(profile, Arch::OWN)
 }
 
 fn shipped(role: Role) -> Result<Profile, ProfileError> {

@@ -40,6 +40,7 @@ fn intent(program: Program) -> Intent {
         memory: Memory::Nothing,
         start: Start::Listening,
         torrc: String::new(),
+        resolver: None,
         limits: Limits::default(),
     }
 }
@@ -160,6 +161,8 @@ fn what_cannot_be_rendered_is_refused() {
     let refused = |plan: &Plan, placed: &Placed| render(plan, placed).unwrap_err();
     assert!(matches!(refused(&Plan::new(&intent(Program::Probe), &native).unwrap(), &placed(Dialect::Docker)), Unsupported::Ids));
     assert!(matches!(refused(&plan(0), &Placed { images: BTreeMap::new(), ..placed(Dialect::Docker) }), Unsupported::Image(_)));
+    let names = Intent { resolver: Some(String::new()), ..intent(Program::Probe) };
+    assert!(matches!(refused(&Plan::new(&names, &host(2)).unwrap(), &placed(Dialect::Docker)), Unsupported::Names));
     for path in ["/tmp/x:/etc:rw", "/tmp/$HOME", "/tmp/a,b"] {
         let host = Host { display: Display::Wayland { socket: path.into(), access: SocketAccess::Everyone }, ..host(0) };
         let plan = Plan::new(&intent(Program::Browser { url: None }), &host).unwrap();

@@ -45,6 +45,7 @@ fn intent(name: &str, program: Program, limits: Limits) -> Intent {
         memory: Memory::Nothing,
         start: Start::Listening,
         torrc: String::new(),
+        resolver: None,
         limits,
     }
 }
@@ -142,6 +143,15 @@ fn a_plan_for_other_ids_is_refused() {
     let native = Host { identity: Identity::Root { ids: IdRange { start: 1, count: 9999 } }, ..host(0, CgroupAccess::None, 9) };
     let plan = Plan::new(&intent("default", Program::Probe, Limits::default()), &native).unwrap();
     assert!(matches!(render(&plan, &engine(Dialect::Docker), &placed(Dialect::Docker)), Err(Unsupported::Ids)));
+}
+
+#[test]
+fn a_tor_that_looks_names_up_is_refused() {
+    let names = Intent { resolver: Some(String::new()), ..intent("default", Program::Probe, Limits::default()) };
+    let plan = Plan::new(&names, &host(0, CgroupAccess::Delegated, 1 << 20)).unwrap();
+    for dialect in DIALECTS {
+        assert!(matches!(render(&plan, &engine(dialect), &placed(dialect)), Err(Unsupported::Names)));
+    }
 }
 
 #[test]

@@ -20,6 +20,20 @@ pub const ONION_PORT: u16 = 8081;
 pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 40);
 /// A bridge that speaks obfs4 there, on this port alone as its users see it.
 pub const OBFS4: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 41), 6000);
+/// A bridge that snowflake's proxies bring clients to, and where it listens for them.
+pub const SNOWFLAKE: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 42), 6000);
+/// The broker that knows the proxies.
+pub const BROKER: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 43), 8080);
+/// Where somebody else answers in its place, over TLS.
+pub const IMPOSTOR_PORT: u16 = 8443;
+/// Its name.
+pub const BROKER_NAME: &str = "broker.torbox.test";
+/// Where a client learns its own address.
+pub const STUN: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 44), 3478);
+/// Its name.
+pub const STUN_NAME: &str = "stun.torbox.test";
+/// Who knows those names.
+pub const NAMES: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 45), 53);
 /// The network's end of the cable between the two namespaces.
 pub const NET_END: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 /// The client's end of it.
@@ -203,6 +217,8 @@ pub enum Spoken {
     Tor,
     /// A pluggable transport, through Debian's obfs4proxy.
     Obfs4,
+    /// The same, of the programs that `make out/snowflake` builds.
+    Snowflake,
 }
 
 impl Spoken {
@@ -212,6 +228,7 @@ impl Spoken {
         match self {
             Self::Tor => "bridge",
             Self::Obfs4 => "obfs4",
+            Self::Snowflake => "snowflake",
         }
     }
 
@@ -221,6 +238,7 @@ impl Spoken {
         match self {
             Self::Tor => BRIDGE,
             Self::Obfs4 => OBFS4.0,
+            Self::Snowflake => SNOWFLAKE.0,
         }
     }
 }
@@ -230,9 +248,11 @@ impl Spoken {
 pub fn bridge(layout: &Layout, spoken: Spoken, authorities: &str) -> String {
     let (name, address) = (spoken.name(), spoken.address());
     let own = format!("Nickname {name}\nAddress {address}\nOutboundBindAddress {address}\nORPort {address}:{OR_PORT}\nBridgeRelay 1\nPublishServerDescriptor 0\n");
+    let plugin = |program: &str, port: u16| format!("ServerTransportPlugin {name} exec {program}\nServerTransportListenAddr {name} {address}:{port}\nExtORPort auto\n");
     let transport = match spoken {
         Spoken::Tor => String::new(),
-        Spoken::Obfs4 => format!("ServerTransportPlugin obfs4 exec /usr/bin/obfs4proxy\nServerTransportListenAddr obfs4 {address}:{}\nExtORPort auto\n", OBFS4.1),
+        Spoken::Obfs4 => plugin("/usr/bin/obfs4proxy", OBFS4.1),
+        Spoken::Snowflake => plugin(&layout.file("ends").display().to_string(), SNOWFLAKE.1),
     };
     let resolver = format!("ServerDNSResolvConfFile {}\n", layout.file("resolv.conf").display());
     daemon(layout, name) + TESTING + &RELAY.replace("ExitRelay 1", "ExitRelay 0") + &own + &transport + &resolver + authorities

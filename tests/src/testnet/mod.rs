@@ -22,6 +22,7 @@ pub mod netns;
 pub mod probe;
 mod published;
 pub mod sentinel;
+pub mod snowflake;
 pub mod web;
 
 pub use daemon::Lifetime;
@@ -37,6 +38,7 @@ use daemon::{Account, start_helper, start_tor};
 use keys::Known;
 use probe::Probe;
 use published::Publication;
+use snowflake::Snowflake;
 
 /// How long one bring-up may take, from the start of the daemons until both pages came.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -234,7 +236,8 @@ impl TestNet {
         if layout.log(name).exists() {
             fs::remove_file(layout.log(name))?;
         }
-        let mut bridge = Bridge { child: start_tor(layout, name, account, &self.network(), Lifetime::Owned)?, line: String::new() };
+        let beside = if spoken == Spoken::Snowflake { Some(Snowflake::start(layout, account, &self.network())?) } else { None };
+        let mut bridge = Bridge { _beside: beside, child: start_tor(layout, name, account, &self.network(), Lifetime::Owned)?, line: String::new() };
         let log = layout.log(name);
         daemon::wait_for_log(layout, name, &mut bridge.child)?;
         let connected = || wait::text_so_far(&log).contains("Bootstrapped 100%").then_some(());
@@ -247,8 +250,19 @@ impl TestNet {
                 let (address, port) = config::OBFS4;
                 format!("obfs4 {address}:{port} {fingerprint} {}", obfs4_settings(layout)?)
             }
+            // The address is nobody's (RFC 5737): it is the broker that knows the way.
+            Spoken::Snowflake => {
+                let ((_, broker), (_, stun)) = (config::BROKER, config::STUN);
+                format!("snowflake 192.0.2.3:80 {fingerprint} fingerprint={fingerprint} url=http://{}:{broker}/ ice=stun:{}:{stun}", config::BROKER_NAME, config::STUN_NAME)
+            }
         };
         Ok(bridge)
+    }
+
+    /// A resolv.conf(5) of a machine that asks this network for names, once there is a Snowflake.
+    #[must_use]
+    pub fn names(&self) -> PathBuf {
+        self.layout.file("snowflake.resolv.conf")
     }
 
     /// What is known of it.
@@ -300,6 +314,7 @@ impl TestNet {
 #[derive(Debug)]
 pub struct Bridge {
     child: Child,
+    _beside: Option<Snowflake>,
     line: String,
 }
 

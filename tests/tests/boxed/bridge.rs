@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::NamedTempFile;
@@ -54,6 +55,74 @@ pub(crate) fn obfs4(stage: &Stage<'_>) {
     assert!(code == Some(2) && said.contains("webtunnel") && said.contains("obfs4"), "{said}");
 }
 
+/// The same through Snowflake: broker, STUN server and the proxy that it gives are found by names, which are asked of this machine's
+/// resolver, and nobody else is contacted. The bridge's own address is nobody's.
+pub(crate) fn snowflake(stage: &Stage<'_>) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Snowflake).unwrap();
+    let display = Xvfb::start().unwrap();
+    let right = bridge.line();
+    let fails = |line: &str, why: &str, (code, said): (Option<i32>, String)| {
+        assert!(code == Some(7) && said.contains(why), "{line}: {said}");
+        assert!(!said.contains("10.77.") && !said.contains("torbox.test"), "whose broker it is is not said: {said}");
+        assert!(!said.contains("the bridge answers"), "{said}");
+    };
+    let nobody = right.replace(&format!(":{}/", config::BROKER.1), ":9/");
+    with_bridge(stage, &nobody, || fails(&nobody, "Snowflake's broker cannot be reached", asking(stage, stage.bridge_test_command())));
+    let impostor = right.replace(&format!("http://{}:{}/", config::BROKER_NAME, config::BROKER.1), &format!("https://{}:{}/", config::BROKER_NAME, config::IMPOSTOR_PORT));
+    with_bridge(stage, &impostor, || fails(&impostor, "somebody else answers in the place of Snowflake's broker", asking(stage, stage.bridge_test_command())));
+    // The network that the test made has no way to this machine's own resolver.
+    with_bridge(stage, right, || fails(right, "the name of Snowflake's broker cannot be looked up", connects(stage)));
+    with_bridge(stage, right, || {
+        let (code, said) = asking(stage, stage.bridge_test_command());
+        assert!(code == Some(0) && said.contains("connected to the Tor network"), "{said}");
+        let (code, _, said) = outcome(stage.bridge_test_command().args(["--proxy", "socks5://192.0.2.9:1080"]));
+        assert!(code == Some(2) && said.contains("snowflake goes through no proxy"), "{said}");
+        let capture = Capture::start(&stage.ground.net.client()).unwrap();
+        for (via, url) in [(Via::Exit, &stage.ground.net.state().named_url), (Via::Onion, &stage.ground.net.state().onion_url)] {
+            let page = Awaited::new(stage);
+            let running = stage.start(with_resolver(stage, stage.run_command(&display, "bridge", url)), "bridge");
+            page.request(via, &running);
+            page.text(|shot| display.screenshot(shot), &running);
+            assert_eq!(running.interrupt().unwrap(), Some(0));
+        }
+        let flows = capture.end().unwrap();
+        let peers = [config::NAMES.0, config::STUN.0, config::NET_END];
+        for peer in peers {
+            assert!(flows.contains(&Flow::Ip { protocol: UDP, from: config::CLIENT_END, to: peer }), "the positive control: {peer} is asked: {flows:#?}");
+        }
+        // The box has gone when the proxy sends its last word.
+        let datagram = |flow: &&Flow| matches!(flow, Flow::Ip { protocol: UDP | ICMP, from, to } if peers.contains(if *from == config::CLIENT_END { to } else { from }));
+        only_the_bridge(&flows.iter().filter(|flow| !datagram(flow)).copied().collect(), |end| end == config::BROKER);
+    });
+}
+
+/// Numbers of protocols.
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+
+fn asking(stage: &Stage<'_>, command: Command) -> (Option<i32>, String) {
+    let (code, out, said) = outcome(&mut with_resolver(stage, command));
+    assert_eq!(out, "");
+    (code, said)
+}
+
+/// `command` on a machine that asks the private network for names: with a file of the network's in the place of /etc/resolv.conf.
+fn with_resolver(stage: &Stage<'_>, command: Command) -> Command {
+    let file = stage.ground.net.names();
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--mount", "--propagation", "slave", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]).arg(file).arg(command.get_program()).args(command.get_args());
+    wrapped.env_clear().process_group(0);
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            wrapped.env(name, value);
+        }
+    }
+    if let Some(dir) = command.get_current_dir() {
+        wrapped.current_dir(dir);
+    }
+    wrapped
+}
+
 /// `torbox bridge test`: its exit code and what it says. Nothing of its box is left.
 fn connects(stage: &Stage<'_>) -> (Option<i32>, String) {
     let (code, out, said) = outcome(&mut stage.bridge_test_command());
@@ -74,6 +143,8 @@ pub(crate) fn obfs4_in_podman(stage: &Stage<'_>) {
 fn obfs4_in(stage: &Stage<'_>, kind: Kind) {
     let bridge = stage.ground.net.start_bridge(Spoken::Obfs4).unwrap();
     with_bridge(stage, bridge.line(), || engines::pages(stage, kind, &[Via::Exit]));
+    let named = format!("snowflake 192.0.2.3:80 {} url=https://broker.torbox.test/ ice=stun:stun.torbox.test:3478", "A".repeat(40));
+    with_bridge(stage, &named, || engines::refuses(stage, kind, "works with the native backend alone"));
 }
 
 fn only_it_is_contacted(stage: &Stage<'_>, display: &Xvfb, line: &str, is_it: impl Fn((Ipv4Addr, u16)) -> bool) {

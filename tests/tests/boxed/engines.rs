@@ -73,6 +73,15 @@ pub(crate) fn pages(stage: &Stage<'_>, kind: Kind, vias: &[Via]) {
     });
 }
 
+/// What no engine gives is said before anything is made.
+pub(crate) fn refuses(stage: &Stage<'_>, kind: Kind, why: &str) {
+    with(stage, kind, |engine| {
+        let (code, _, said) = outcome(&mut through(stage.bridge_test_command(), engine));
+        assert!(code == Some(6) && said.contains(why), "{said}");
+        assert_nothing_left(engine, "after a refusal");
+    });
+}
+
 /// Beside the page: addresses are opened, files leave and enter, and every attempt to get out is made.
 fn its_user_is_served(stage: &Stage<'_>, engine: &Engine, running: &RunningBox) {
     let audited = stage.call(&["audit", "--name", "engine", "--json"]);

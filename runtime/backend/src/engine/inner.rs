@@ -312,6 +312,7 @@ impl Launcher {
     fn supplied(&self, file: SuppliedFile) -> &[u8] {
         match file {
             SuppliedFile::Torrc => self.plan.torrc.as_bytes(),
+            SuppliedFile::Resolver => self.plan.resolver.as_deref().unwrap_or_default().as_bytes(),
             SuppliedFile::DisplayCookie => &self.launch.display_cookie,
             SuppliedFile::ControlSecret => self.secret.as_bytes(),
         }

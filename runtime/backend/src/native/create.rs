@@ -87,7 +87,7 @@ pub(super) fn create(name: &BoxName, container: &Container) -> Result<Created, C
     let bundle = Path::new(BUNDLES).join(role.name());
     fs::create_dir_all(&bundle).map_err(|source| CreateError::Prepare { role, source })?;
     spec.save(bundle.join("config.json")).map_err(|source| CreateError::Bundle { role, source })?;
-    let filter = seccomp::profile(role).and_then(|profile| seccomp::compile(&profile)).map_err(|error| CreateError::Render { role, source: error.into() })?;
+    let filter = seccomp::profile_of(container).and_then(|profile| seccomp::compile(&profile)).map_err(|error| CreateError::Render { role, source: error.into() })?;
     let (stdin, lifeline) = channel(role)?;
     fcntl(&lifeline, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| CreateError::Prepare { role, source: errno.into() })?;
     let (output, stdout) = channel(role)?;

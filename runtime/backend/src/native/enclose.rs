@@ -142,6 +142,7 @@ fn private_sources(plan: &Plan, supplies: &Supplies) -> Result<()> {
     let files = make_dir(Path::new("/files"))?;
     tmpfs_of(tor, tor, &files, "size=1m,mode=555")?;
     secret(&files.join(SuppliedFile::Torrc.name()), plan.torrc.as_bytes(), plan.container(Role::Tor))?;
+    secret(&files.join(SuppliedFile::Resolver.name()), plan.resolver.as_deref().unwrap_or_default().as_bytes(), plan.container(Role::Tor))?;
     secret(&files.join(SuppliedFile::DisplayCookie.name()), &supplies.display_cookie, plan.container(Role::Display))?;
     let path = files.join(SuppliedFile::ControlSecret.name());
     let control_secret = random_hex().map_err(|source| EncloseError::Make { path: path.clone(), source })?;

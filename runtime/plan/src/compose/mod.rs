@@ -134,7 +134,7 @@ const COVERABLE: [&str; 8] =
 /// # Errors
 /// [`Unsupported`] when the plan was made for other containers than an engine's, or names what the file cannot.
 pub fn render(plan: &Plan, placed: &Placed) -> Result<Document, Unsupported> {
-    let Plan { name: _, containers, outer_uids, outer_gids, torrc: _, start: _ } = plan;
+    let Plan { name: _, containers, outer_uids, outer_gids, torrc: _, resolver: _, start: _ } = plan;
     if !outer_uids.is_empty() || !outer_gids.is_empty() {
         return Err(Unsupported::Ids);
     }
@@ -283,6 +283,7 @@ impl Mounted {
             Mount::Link { link, target, access } => self.volume(&link_volume(*link), *target, *access, placed.dialect),
             Mount::Profile { target: _, size: _ } => return Err(Unsupported::Kept),
             Mount::TorState { target, size: _ } => self.volumes.push(format!("{STATE}:{target}:rw")),
+            Mount::File { file: SuppliedFile::Resolver, target: _ } => return Err(Unsupported::Names),
             // The init writes them there before it becomes the program.
             Mount::File { file: SuppliedFile::Torrc | SuppliedFile::DisplayCookie | SuppliedFile::ControlSecret, target: _ } => {
                 self.tmpfs(FILES, FILES_SIZE, 0o755, Owner::User, Exec::Denied, user, placed.dialect);

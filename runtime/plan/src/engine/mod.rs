@@ -105,6 +105,9 @@ pub enum Unsupported {
     /// A profile of the browser that is kept.
     #[error("an engine keeps no profile of the browser")]
     Kept,
+    /// A transport that finds its way by names.
+    #[error("a bridge whose transport looks names up, such as snowflake, works with the native backend alone so far")]
+    Names,
     /// Ids other than the engine's own.
     #[error("an engine maps ids by itself: the plan was made for containers that torbox maps")]
     Ids,
@@ -176,7 +179,7 @@ pub fn policy_volume(name: &BoxName) -> String {
 /// # Errors
 /// [`Unsupported`] when something cannot be expressed; nothing is left out silently.
 pub fn render(plan: &Plan, engine: &Engine, placed: &Placed) -> Result<Rendered, Unsupported> {
-    let Plan { name, containers, outer_uids, outer_gids, torrc: _, start: _ } = plan;
+    let Plan { name, containers, outer_uids, outer_gids, torrc: _, resolver: _, start: _ } = plan;
     if !outer_uids.is_empty() || !outer_gids.is_empty() {
         return Err(Unsupported::Ids);
     }
@@ -303,6 +306,7 @@ fn mount_all(name: &BoxName, config: &mut HostConfig, mounts: &[Mount], user: u3
             Mount::Link { link, target, access } => volume(config, link_volume(name, *link), *target, *access, dialect),
             Mount::Profile { target: _, size: _ } => return Err(Unsupported::Kept),
             Mount::TorState { target, size: _ } => volume(config, state_volume(name), *target, Access::ReadWrite, dialect),
+            Mount::File { file: SuppliedFile::Resolver, target: _ } => return Err(Unsupported::Names),
             Mount::File { file, target } => file_directory(config, *file, *target, user, dialect)?,
             Mount::Socket { source, target } => socket(config, source, *target, dialect)?,
         }
