@@ -6,15 +6,14 @@
 use crate::args::{Args, ConfigAction};
 use crate::dirs::{self, Dirs};
 use crate::error::CliError;
+use crate::system;
 use clap::error::ContextKind;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process;
 use toml::{Table, Value};
@@ -88,11 +87,11 @@ fn edit(dirs: &Dirs) -> Result<(), CliError> {
     if !path.try_exists().map_err(failed)? {
         dirs::make(path.parent().unwrap_or(&path).to_owned())?;
         // The caller's alone: it may come to hold the password of a proxy.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = system::private_file().create_new(true).open(&path);
         file.and_then(|mut file| file.write_all(example().as_bytes())).map_err(failed)?;
     }
     let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty()));
-    let editor = editor.unwrap_or_else(|| "editor".to_owned());
+    let editor = editor.unwrap_or_else(|| system::EDITOR.to_owned());
     let mut words = editor.split_whitespace();
     let status = process::Command::new(words.next().unwrap_or_default()).args(words).arg(&path).status();
     if !status.map_err(|error| CliError::System("start the editor that EDITOR names", error))?.success() {
