@@ -125,7 +125,7 @@ impl Mark {
     pub(crate) fn clear(dirs: &Dirs, name: &BoxName) -> Result<(), CliError> {
         let path = path(dirs, name);
         if let Some(mark) = Self::of(dirs, name)? {
-            let left = |source| CliError::EngineLeft { name: name.clone(), note: path.clone(), source };
+            let left = |source| CliError::EngineLeft { name: name.clone(), note: path.clone(), source: Box::new(source) };
             engine::clean(&mark.contact, name, &mark.claim).map_err(left)?;
         }
         dirs::remove(&path)

@@ -86,7 +86,7 @@ pub(crate) enum CliError {
     #[error("the engine at {endpoint} is {found}, not {wanted}")]
     OtherEngine { endpoint: Endpoint, wanted: &'static str, found: &'static str },
     #[error("an engine has something of box {name}, which must be removed first")]
-    EngineLeft { name: BoxName, note: PathBuf, source: EngineError },
+    EngineLeft { name: BoxName, note: PathBuf, source: Box<EngineError> },
     #[error(
         "podman kube play cannot keep a box: programs can be run from the volumes of a pod (G7), its containers read the host's names and hardware in /etc/hosts and /sys, and nothing hides the rest of proc(5) (G6)"
     )]

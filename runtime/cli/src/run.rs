@@ -51,8 +51,8 @@ enum Until {
 
 /// A launch by torbox itself or in an engine.
 pub(crate) enum PreparedLaunch {
-    Native(NativeLaunch),
-    Engine(engines::Launch),
+    Native(Box<NativeLaunch>),
+    Engine(Box<engines::Launch>),
 }
 
 impl PreparedLaunch {
@@ -65,7 +65,7 @@ impl PreparedLaunch {
         self.planned().0.start == Start::Connected
     }
 
-    const fn planned(&self) -> (&Intent, &Host) {
+    fn planned(&self) -> (&Intent, &Host) {
         match self {
             Self::Native(launch) => system::planned(launch),
             Self::Engine(launch) => (&launch.intent, &launch.host),
@@ -207,9 +207,9 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
     let (launch, roots) = match chosen {
         None => {
             let roots = provided.roots(&mut progress)?;
-            (PreparedLaunch::Native(system::native_launch(dirs, intent, &roots, display, cookie)?), Some(roots))
+            (PreparedLaunch::Native(Box::new(system::native_launch(dirs, intent, &roots, display, cookie)?)), Some(roots))
         }
-        Some(chosen) => (PreparedLaunch::Engine(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?), None),
+        Some(chosen) => (PreparedLaunch::Engine(Box::new(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?)), None),
     };
     progress.end();
     Ok(Request { launch, state, mode, way, until: Until::Ended, roots, lease })
