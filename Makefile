@@ -1,6 +1,6 @@
 # torbox: `make demo` shows it, `make test` proves it. Both install what they need (Debian) and build.
 .DELETE_ON_ERROR:
-.PHONY: all build programs deps test test-arm64 demo bench unopened trace fuzz cargo-fuzz check check-platforms lint clean install install-built uninstall deb deb-built dist dist-built manifests
+.PHONY: all build programs deps test test-arm64 demo bench unopened trace fuzz cargo-fuzz check check-platforms dist-platforms lint clean install install-built uninstall deb deb-built dist dist-built manifests
 
 CARGO   ?= cargo
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -18,7 +18,7 @@ SNOWFLAKE := out/snowflake
 DIST    ?= out/dist
 # How hard to compress them.
 LEVEL   ?= 6
-SUMS    := cd $(DIST) && sha256sum -- *.deb *.tar.xz 2>/dev/null > SHA256SUMS || true
+SUMS    := cd $(DIST) && sha256sum -- *.deb *.tar.xz *.tar.gz 2>/dev/null > SHA256SUMS || true
 # Where zsh looks for what was not packaged; Debian's packages have a place of their own.
 ZSH     ?= site-functions
 
@@ -134,11 +134,36 @@ lint:
 check: lint
 	@command -v cargo-deny >/dev/null && $(CARGO) deny check || echo "cargo-deny is not installed: advisories, licences and sources were not checked"
 
-# The systems on which engines live in a virtual machine: the plan, and what talks to engines. The rest is Linux's alone so far.
-check-platforms:
-	@for target in x86_64-pc-windows-gnu aarch64-apple-darwin; do \
-	  if timeout 300 rustup target add $$target >/dev/null 2>&1; then $(CARGO) check --locked --target $$target -p torbox-plan -p torbox-backend || exit 1; echo "$$target: torbox-plan and torbox-backend compile (no native backend there); no other crate was checked"; \
+# The systems on which engines live in a virtual machine, and torbox is their client: `check-platforms` has the compiler and clippy read all that runs there,
+# `dist-platforms` links it. zig is the C compiler and the linker for both, and brings what has to be linked: no SDK is needed.
+WINDOWS := x86_64-pc-windows-gnu
+MACOS   := aarch64-apple-darwin
+ZIG     := out/zig
+ZIGGED  := PATH="$(CURDIR)/$(ZIG)/bin:$$PATH" $(ZIG)/bin/cargo-zigbuild
+
+$(ZIG): Makefile | deps
+	@mkdir -p $(@D) && rm -rf $@ && python3 -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check ziglang==0.13.0 cargo-zigbuild==0.24.1 && touch $@
+
+check-platforms dist-platforms: PACKAGES += python3-venv
+check-platforms: deps
+	@$(MAKE) --no-print-directory $(ZIG) || { echo "zig cannot be installed from PyPI here, and nothing was checked"; exit 0; }; \
+	for target in $(WINDOWS) $(MACOS); do \
+	  if timeout 300 rustup target add $$target >/dev/null 2>&1; then $(ZIGGED) clippy --release --locked --target $$target -p torbox -p torbox-images -p torbox-backend -p torbox-plan -- -D warnings || exit 1; \
+	    echo "$$target: torbox, torbox-images, torbox-backend and torbox-plan compile (no native backend and no display server there); the programs of the images are Linux's"; \
 	  else echo "$$target: the target cannot be installed here, and nothing was checked for it"; fi; done
+
+# torbox for Windows and for macOS, each with the programs of the images for the Linux in the engine's machine: in out/dist.
+dist-platforms: programs $(ZIG)
+	@timeout 300 rustup target add $(WINDOWS) $(MACOS) aarch64-unknown-linux-musl >/dev/null
+	@$(ZIGGED) zigbuild --release --locked --target $(WINDOWS) -p torbox
+	@$(ZIGGED) zigbuild --release --locked --target $(MACOS) -p torbox
+	@RUSTFLAGS="-C target-feature=+crt-static" $(ZIGGED) zigbuild --profile dist --locked --target aarch64-unknown-linux-musl -p torbox-init -p torbox-gate -p torbox-display
+	@for program in init gate display; do install -D -m 755 $(TARGET)/aarch64-unknown-linux-musl/dist/torbox-$$program $(TARGET)/libexec-aarch64/torbox/$$program || exit 1; done
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1); mkdir -p $(DIST); \
+	pack() { name=torbox-$$version-$$1; rm -rf out/platform && install -D -m 755 $$2 out/platform/$$name/bin/$$(basename $$2) && install -D -m 755 -t out/platform/$$name/libexec/torbox $$3/init $$3/gate $$3/display && \
+	  cp README.md CHANGELOG.md SECURITY.md LICENSE-* out/platform/$$name && tar -C out/platform --sort=name --owner=0 --group=0 --numeric-owner -czf $(DIST)/$$name.tar.gz $$name && rm -rf out/platform && echo $(DIST)/$$name.tar.gz; }; \
+	pack $(WINDOWS) $(TARGET)/$(WINDOWS)/release/torbox.exe $(LIBEXEC) && pack $(MACOS) $(TARGET)/$(MACOS)/release/torbox $(TARGET)/libexec-aarch64/torbox
+	@$(SUMS)
 
 install: build install-built
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -208,8 +208,8 @@ impl Fetcher {
     fn download(&self, url: &str, wanted: &Wanted<'_>, tell: &dyn Fn(Step)) -> Result<(), Error> {
         let partial = self.cache.join("partial").join(wanted.sha256.hex());
         let wrong = |action| Error::io(action, &partial);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&partial).map_err(wrong("open"))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| wrong("lock")(e.into()))?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&partial).map_err(wrong("open"))?;
+        file.lock().map_err(wrong("lock"))?;
         if self.cached_length(wanted).is_some() {
             // Another process finished it while this one waited for the lock: the descriptor is the cached file itself.
             return Ok(());
@@ -246,6 +246,7 @@ impl Fetcher {
             file.set_len(0).map_err(Error::io("empty", &self.cache))?;
             length = 0;
         }
+        file.seek(SeekFrom::Start(length)).map_err(Error::io("continue", &self.cache))?;
         if let Some(rest) = response.body().content_length() {
             tell(Step::Whole(length + rest));
         }

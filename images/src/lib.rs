@@ -33,6 +33,7 @@ mod select;
 mod sources;
 mod standin;
 mod store;
+mod system;
 mod torproject;
 mod tree;
 mod trust;

@@ -8,15 +8,15 @@ use crate::{
     error::Error,
     image::Image,
     store::{Progress, Store},
+    system,
     tree::TreePath,
     unpack::{Bounded, entry_name, link_name},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions},
+    fs::{self, File, FileTimes, Metadata, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -39,7 +39,7 @@ pub(crate) enum Listed {
 /// Unpacks the layers of `image` into the new directory `root`.
 pub(crate) fn unpack(store: &Store, image: &Image, root: &Path, progress: &mut dyn Progress) -> Result<Listing, Error> {
     fs::create_dir(root).map_err(Error::io("make", root))?;
-    fs::set_permissions(root, Permissions::from_mode(0o755)).map_err(Error::io("make", root))?;
+    system::set_mode(root, 0o755).map_err(Error::io("make", root))?;
     let mut unpacking = Unpacking { root, listing: Listing::new() };
     let mut done = 0;
     for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
@@ -48,7 +48,7 @@ pub(crate) fn unpack(store: &Store, image: &Image, root: &Path, progress: &mut d
         done += fs::metadata(&path).map_err(Error::io("read", &path))?.len();
         progress.advance(done, Some(image.compressed_size));
     }
-    sync_all(root)?;
+    system::sync_tree(root).map_err(Error::io("write", root))?;
     Ok(unpacking.listing)
 }
 
@@ -126,31 +126,19 @@ fn make<R: Read>(at: &Path, listed: &Listed, entry: &mut tar::Entry<'_, R>) -> i
     match listed {
         Listed::Dir { mode } => {
             fs::create_dir(at)?;
-            fs::set_permissions(at, Permissions::from_mode(*mode))
+            system::set_mode(at, *mode)
         }
-        Listed::Symlink { target } => symlink(target, at),
+        Listed::Symlink { target } => system::symlink(target, at),
         Listed::File { mode, size, mtime } => {
             let mut file = OpenOptions::new().write(true).create_new(true).open(at)?;
             if io::copy(entry, &mut file)? != *size {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            file.set_permissions(Permissions::from_mode(*mode))?;
+            system::set_mode_of(&file, *mode)?;
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(mtime.unsigned_abs());
             file.set_times(FileTimes::new().set_modified(time))
         }
     }
-}
-
-/// One call for the whole file system instead of one for each of thousands of files.
-#[cfg(target_os = "linux")]
-fn sync_all(root: &Path) -> Result<(), Error> {
-    let dir = File::open(root).map_err(Error::io("open", root))?;
-    rustix::fs::syncfs(&dir).map_err(|e| Error::io("write", root)(e.into()))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_all(root: &Path) -> Result<(), Error> {
-    File::open(root).and_then(|dir| dir.sync_all()).map_err(Error::io("write", root))
 }
 
 /// Whether the directory `root` holds exactly what its list says.
@@ -183,11 +171,11 @@ fn same(root: &Path, dir: &str, listing: &Listing, seen: &mut usize) -> io::Resu
 }
 
 fn observe(path: &Path, meta: &Metadata) -> io::Result<Listed> {
-    let mode = meta.mode() & 0o7777;
+    let mode = system::mode(meta) & 0o7777;
     if meta.is_dir() {
         Ok(Listed::Dir { mode })
     } else if meta.is_file() {
-        Ok(Listed::File { mode, size: meta.size(), mtime: meta.mtime() })
+        Ok(Listed::File { mode, size: meta.len(), mtime: system::mtime(meta) })
     } else {
         let target = fs::read_link(path)?.into_os_string().into_string().map_err(|_| io::ErrorKind::InvalidData)?;
         Ok(Listed::Symlink { target })

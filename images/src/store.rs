@@ -19,14 +19,12 @@ use crate::{
     image::Image,
     lock::Lock,
     names::{Arch, Channel, ImageName, RecipeName},
-    oci, rootfs,
+    oci, rootfs, system,
 };
 use oci_spec::image::Descriptor;
-use rustix::fs::FlockOperation;
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions},
     io::Write,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -134,7 +132,7 @@ impl Store {
     fn unpacked(&self, image: &Image) -> Option<Rootfs> {
         let (path, listing) = (self.rootfs_path(image), self.listing_path(image));
         let used = File::open(&listing).ok()?;
-        rustix::fs::flock(&used, FlockOperation::LockShared).ok()?;
+        used.lock_shared().ok()?;
         rootfs::is_intact(&path, &listing).then(|| Rootfs { path, digest: image.digest, _used: Arc::new(used) })
     }
 
@@ -221,7 +219,7 @@ impl Store {
         let mut unused = Vec::new();
         for listing in list(&self.path("rootfs"))?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json") && !current.contains(path)) {
             let lock = File::open(&listing).map_err(Error::io("open", &listing))?;
-            if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            if lock.try_lock().is_ok() {
                 unused.push(Unused { listing, _lock: lock });
             }
         }
@@ -273,7 +271,7 @@ impl Store {
     pub(crate) fn write(&self) -> Result<Writer<'_>, Error> {
         let path = self.path("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(Error::io("open", &path))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| Error::io("lock", &path)(e.into()))?;
+        lock.lock().map_err(Error::io("lock", &path))?;
         let writer = Writer { store: self, _lock: lock };
         writer.remove_others(&self.path("tmp"), &[])?;
         Ok(writer)
@@ -336,7 +334,7 @@ impl Store {
     fn make_dirs(&self) -> Result<(), Error> {
         for dir in DIRS.iter().map(|dir| self.path(dir)).filter(|dir| !dir.is_dir()) {
             fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
-            fs::set_permissions(&dir, Permissions::from_mode(0o755)).map_err(Error::io("make", &dir))?;
+            system::set_mode(&dir, 0o755).map_err(Error::io("make", &dir))?;
         }
         Ok(())
     }
@@ -417,12 +415,12 @@ impl Writer<'_> {
     pub(crate) fn put(&self, finished: &Path, path: &Path) -> Result<(), Error> {
         fs::rename(finished, path).map_err(Error::io("write", path))?;
         let dir = path.parent().unwrap_or(&self.store.root);
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("write", dir))
+        system::sync_directory(dir).map_err(Error::io("write", dir))
     }
 
     /// Makes a finished file readable to everyone, and renames it to its place.
     pub(crate) fn publish(&self, finished: &Path, path: &Path) -> Result<(), Error> {
-        fs::set_permissions(finished, Permissions::from_mode(0o644)).map_err(Error::io("write", finished))?;
+        system::set_mode(finished, 0o644).map_err(Error::io("write", finished))?;
         self.put(finished, path)
     }
 

@@ -3,12 +3,11 @@
 //!
 //! It never asks this machine's resolver for a name that is fetched from, and has no way past the proxy.
 
-use crate::error::Error;
+use crate::{error::Error, system::{Socket, connect}};
 use std::{
     fmt,
     io::{self, Read, Write},
     net::{IpAddr, TcpStream, ToSocketAddrs},
-    os::unix::net::UnixStream,
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -63,7 +62,7 @@ impl Via {
 
     fn open(&self, patience: Option<Duration>) -> io::Result<Stream> {
         match self {
-            Self::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+            Self::Unix(path) => connect(path).map(Stream::Unix),
             Self::Tcp(place) => {
                 let address = place.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
                 TcpStream::connect_timeout(&address, patience.unwrap_or(Duration::from_secs(20))).map(Stream::Tcp)
@@ -154,7 +153,7 @@ const fn reason(reply: u8) -> &'static str {
 #[derive(Debug)]
 enum Stream {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(Socket),
 }
 
 impl Stream {

@@ -4,15 +4,13 @@
 //! hold, and on the user's side nothing is written over, executable, or for anybody else.
 
 use crate::engine::EngineError;
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat, unlinkat};
-use rustix::io::Errno;
-use std::ffi::{OsStr, OsString};
+use crate::system;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use torbox_plan::Limits;
+
+pub use system::Directory;
 
 /// A file that could not be taken out or put in.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +54,7 @@ pub enum FilesError {
 /// Something that lies among the downloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Download {
-    pub(crate) name: OsString,
+    pub(crate) name: Vec<u8>,
     /// Its name as it can be shown, and given to a file.
     pub safe_name: String,
     /// Bytes.
@@ -67,16 +65,17 @@ pub struct Download {
 
 impl Download {
     /// Judges what has this type and mode (inode(7)).
-    pub(crate) fn new(name: OsString, mode: u32, size: u64) -> Self {
-        let refused = match FileType::from_raw_mode(mode) {
-            FileType::RegularFile if size > limit() => Some("longer than it can be"),
-            FileType::RegularFile if name.as_bytes().ends_with(b".part") => Some("still being downloaded"),
-            FileType::RegularFile => None,
-            FileType::Directory => Some("a directory"),
-            FileType::Symlink => Some("a symbolic link"),
+    pub(crate) fn new(name: Vec<u8>, mode: u32, size: u64) -> Self {
+        // Linux's numbers, whatever this system's are.
+        let refused = match mode & 0o170_000 {
+            0o100_000 if size > limit() => Some("longer than it can be"),
+            0o100_000 if name.ends_with(b".part") => Some("still being downloaded"),
+            0o100_000 => None,
+            0o040_000 => Some("a directory"),
+            0o120_000 => Some("a symbolic link"),
             _ => Some("no regular file"),
         };
-        Self { safe_name: safe_name(&name), name, size, refused }
+        Self { safe_name: safe_name(&String::from_utf8_lossy(&name)), name, size, refused }
     }
 
     /// An error if it is nothing that can be taken out.
@@ -108,22 +107,21 @@ pub trait Exchange {
     ///
     /// # Errors
     /// [`FilesError`]; what was copied until then is removed.
-    fn save(&self, download: &Download, to: &OwnedFd) -> Result<String, FilesError>;
+    fn save(&self, download: &Download, to: &Directory) -> Result<String, FilesError>;
 
     /// Copies what `from` holds into the box under `name`, or one made of it; the browser can read it, and change nothing of it.
     ///
     /// # Errors
     /// [`FilesError`]; what was copied until then is removed.
-    fn put(&self, from: &File, name: &OsStr) -> Result<String, FilesError>;
+    fn put(&self, from: &File, name: &str) -> Result<String, FilesError>;
 }
 
 /// Opens a directory of the user's, which has to be done before a box is joined.
 ///
 /// # Errors
 /// [`FilesError::Place`].
-pub fn open_directory(path: &Path) -> Result<OwnedFd, FilesError> {
-    let opened = openat(CWD, path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    opened.map_err(|errno| FilesError::Place { path: path.to_owned(), source: errno.into() })
+pub fn open_directory(path: &Path) -> Result<Directory, FilesError> {
+    Directory::open(path).map_err(|source| FilesError::at(path, source))
 }
 
 /// More than a directory of the box can hold.
@@ -132,42 +130,41 @@ pub(crate) fn limit() -> u64 {
 }
 
 /// A new file in `dir`, under `name` or one made of it.
-fn create(dir: &OwnedFd, name: &str, mode: u32) -> io::Result<(String, File)> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+fn create(dir: &Directory, name: &str, mode: u32) -> io::Result<(String, File)> {
     for number in 0..SAME {
         let name = numbered(name, number);
-        match openat(dir, &name, flags, Mode::from_raw_mode(mode)) {
-            Err(Errno::EXIST) => {}
-            other => return Ok((name, other?.into())),
+        match dir.create_new(&name, mode) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            other => return Ok((name, other?)),
         }
     }
     Err(io::Error::other("there are a thousand files of that name"))
-}
-
-/// At most [`limit`] bytes: more is an error.
-pub(crate) fn copy(from: &File, to: &mut File) -> io::Result<()> {
-    match io::copy(&mut from.take(limit() + 1), to)? {
-        copied if copied > limit() => Err(io::Error::other("it is longer than it may be")),
-        _ => Ok(()),
-    }
 }
 
 /// A name that no program takes for anything else: without control characters and those that turn text around, separators, what another
 /// system reserves, and without a dot, a dash or a space at its ends where that would hide it or make an option of it. At most 120
 /// characters; what comes behind the last dot stays.
 #[must_use]
-pub fn safe_name(name: &OsStr) -> String {
+pub fn safe_name(name: &str) -> String {
     const LONGEST: usize = 120;
     const RESERVED: &str = "/\\<>:\"|?*\u{fffd}";
     let misleading = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}');
-    let plain: String = name.to_string_lossy().chars().map(|c| if c.is_control() || misleading(c) || RESERVED.contains(c) { '_' } else { c }).collect();
+    let plain: String = name.chars().map(|c| if c.is_control() || misleading(c) || RESERVED.contains(c) { '_' } else { c }).collect();
     let trimmed = plain.trim_start_matches(['.', '-', ' ']).trim_end_matches(['.', ' ']);
-    let (stem, extension) = split(trimmed);
+    let whole = if is_device(trimmed) { format!("_{trimmed}") } else { trimmed.to_owned() };
+    let (stem, extension) = split(&whole);
     let room = LONGEST.saturating_sub(extension.chars().count());
     match stem.chars().take(room).collect::<String>() + extension {
         name if name.is_empty() => "download".to_owned(),
         name => name,
     }
+}
+
+/// Whether Windows takes it for a device, whatever comes behind its first dot.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let numbered = |kind| stem.strip_prefix(kind).is_some_and(|rest| ["1", "2", "3", "4", "5", "6", "7", "8", "9", "¹", "²", "³"].contains(&rest));
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"].contains(&stem.as_str()) || numbered("COM") || numbered("LPT")
 }
 
 /// What comes before the last dot, and that dot with what follows; a long end is no extension.
@@ -179,10 +176,10 @@ fn split(name: &str) -> (&str, &str) {
 }
 
 /// A new file in `dir` with what `copy` writes into it; its name, which is `name` or one made of it. What was written until `copy` fails is removed.
-pub(crate) fn write_new(dir: &OwnedFd, name: &str, mode: u32, copy: impl FnOnce(&mut File) -> Result<(), FilesError>) -> Result<String, FilesError> {
+pub(crate) fn write_new(dir: &Directory, name: &str, mode: u32, copy: impl FnOnce(&mut File) -> Result<(), FilesError>) -> Result<String, FilesError> {
     let (name, mut file) = create(dir, name, mode).map_err(|source| FilesError::at(name, source))?;
     if let Err(error) = copy(&mut file) {
-        unlinkat(dir, &name, rustix::fs::AtFlags::empty()).ok();
+        dir.remove(&name).ok();
         return Err(error);
     }
     Ok(name)
@@ -214,11 +211,14 @@ mod tests {
             ("C:\\x?.txt", "C__x_.txt"),
             ("...", "download"),
             ("end. . ", "end"),
+            ("con.txt", "_con.txt"),
+            ("LPT1 .pdf", "_LPT1 .pdf"),
+            ("console.log", "console.log"),
             (&long, &("x".repeat(116) + ".tar")),
         ] {
-            assert_eq!(safe_name(OsStr::new(name)), *safe, "{name:?}");
+            assert_eq!(safe_name(name), *safe, "{name:?}");
         }
-        assert_eq!(safe_name(OsStr::from_bytes(b"\xff.txt")), "_.txt");
+        assert_eq!(safe_name(&String::from_utf8_lossy(b"\xff.txt")), "_.txt");
     }
 
     #[test]

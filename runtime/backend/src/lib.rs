@@ -5,11 +5,18 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking"))]
 
 pub mod engine;
-#[cfg(target_os = "linux")]
 pub mod files;
+pub mod launched;
 #[cfg(target_os = "linux")]
 pub mod native;
 pub mod protocol;
 pub mod secret;
 mod system;
 mod texts;
+
+#[cfg(not(target_os = "linux"))]
+pub use system::elsewhere::bell;
+#[cfg(unix)]
+pub use system::unix::local;
+#[cfg(windows)]
+pub use system::windows::local;

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Keep images, downloads and state below this directory.
     ///
     /// Without it a user's data lies in the XDG base directories, root's in /var/lib/torbox, /var/cache/torbox and
-    /// /run/torbox.
+    /// /run/torbox, and on Windows in %LOCALAPPDATA%.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     #[command(subcommand)]

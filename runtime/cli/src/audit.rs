@@ -11,6 +11,7 @@ use crate::error::CliError;
 use crate::images;
 use crate::progress::Progress;
 use crate::run::{Needs, Place, PreparedLaunch, request, watch};
+use crate::system;
 use crate::terminal::{say, tell};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -129,6 +130,7 @@ const PODMAN_RUN: [&str; 7] = ["run", "--rm", "--interactive", "--ulimit", "nofi
 
 /// The same program in podman's container, on the same root, of which it sees a copy.
 fn in_podman(dirs: &Dirs, of: &args::Box) -> Result<Vec<Row>, CliError> {
+    system::linux_alone("--compare", "leave it out")?;
     let mut progress = Progress::new();
     let roots = images::provide(dirs, of.browser, &of.sources, &mut progress)?.roots(&mut progress)?;
     progress.end();

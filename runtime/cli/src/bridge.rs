@@ -8,12 +8,12 @@ use crate::dirs::{self, Dirs};
 use crate::error::CliError;
 use crate::run::{self, Patience};
 use crate::stall::Bridges;
+use crate::system;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use torbox_images::{Recipe, RecipeName, Transport};
 
@@ -212,7 +212,7 @@ fn save(dirs: &Dirs, bridges: &[Bridge]) -> Result<(), CliError> {
     dirs::make(path.parent().unwrap_or(&path).to_owned())?;
     let fresh = path.with_extension("new");
     let text: String = bridges.iter().map(|bridge| format!("{bridge}\n")).collect();
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = system::private_file().create(true).truncate(true).open(&fresh).and_then(|mut file| file.write_all(text.as_bytes()));
     written.and_then(|()| fs::rename(&fresh, &path)).map_err(|source| CliError::Path { path, source })
 }
 

@@ -8,6 +8,7 @@ use crate::error::CliError;
 use crate::images;
 use crate::progress::Progress;
 use crate::run::{self, Wanted};
+use crate::system;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -48,7 +49,7 @@ fn display_of(choice: DisplayChoice) -> Result<Display, CliError> {
         DisplayChoice::None => return Ok(Display::None),
         DisplayChoice::Wayland => return Err(CliError::ComposeContext),
         DisplayChoice::Served => return Err(CliError::ComposeServed),
-        DisplayChoice::Auto if display::is_wayland() => DisplayChoice::WaylandFilter,
+        DisplayChoice::Auto if system::is_wayland() => DisplayChoice::WaylandFilter,
         DisplayChoice::Auto => DisplayChoice::X11Nested,
         other => other,
     };

@@ -7,15 +7,15 @@ use crate::args::{Args, ConfigAction};
 use crate::dirs::{self, Dirs};
 use crate::error::CliError;
 use crate::profile;
+use crate::system;
 use clap::error::ContextKind;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process;
 use toml::{Table, Value};
@@ -94,7 +94,7 @@ fn edit(dirs: &Dirs, profile: Option<&BoxName>) -> Result<(), CliError> {
         write(&path, &example(profile))?;
     }
     let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty()));
-    let editor = editor.unwrap_or_else(|| "editor".to_owned());
+    let editor = editor.unwrap_or_else(|| system::EDITOR.to_owned());
     let mut words = editor.split_whitespace();
     let status = process::Command::new(words.next().unwrap_or_default()).args(words).arg(&path).status();
     if !status.map_err(|error| CliError::System("start the editor that EDITOR names", error))?.success() {
@@ -106,7 +106,7 @@ fn edit(dirs: &Dirs, profile: Option<&BoxName>) -> Result<(), CliError> {
 /// Writes a new file of settings. It is the caller's alone: it may come to hold the password of a proxy.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), CliError> {
     dirs::make(path.parent().unwrap_or(path).to_owned())?;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = system::private_file().create_new(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|source| CliError::Path { path: path.to_owned(), source })
 }
 

@@ -6,14 +6,14 @@ use crate::dirs::{self, Dirs};
 use crate::display;
 use crate::engine::Mark;
 use crate::error::CliError;
+use crate::system::{self, Callers};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use torbox_backend::engine::Contact;
+use torbox_backend::local::{self, Stream};
 use torbox_plan::{self as plan, Address, BoxName, Handed};
 
 /// How long the other side may take.
@@ -68,7 +68,7 @@ impl State {
 /// The claim on a box's name: as long as it is held, no other process runs that box.
 pub(crate) struct Claim {
     lock: File,
-    listener: UnixListener,
+    callers: Callers,
     left: Left,
 }
 
@@ -94,7 +94,7 @@ impl Left {
     fn remove(&self, patience: Duration) -> Result<(), CliError> {
         let deadline = Instant::now() + patience;
         loop {
-            match torbox_backend::native::remove_left_cgroups(&self.group) {
+            match system::remove_left_cgroups(&self.group) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => std::thread::sleep(PAUSE),
                 other => break other.map_err(|source| CliError::System("remove the control groups of an earlier run", source))?,
             }
@@ -165,10 +165,9 @@ impl Claim {
         let left = Left::of(dirs, name)?;
         left.remove(GONE)?;
         let failed = |source| CliError::Path { path: left.socket.clone(), source };
-        let listener = UnixListener::bind(&left.socket).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
+        let callers = local::bind(&left.socket).and_then(Callers::new).map_err(failed)?;
         dirs::make(left.scratch.clone())?;
-        Ok(Self { lock, listener, left })
+        Ok(Self { lock, callers, left })
     }
 
     /// Notes that the box has something in an engine, before anything is made there.
@@ -182,19 +181,19 @@ impl Claim {
     }
 
     /// What is locked as long as the box has a process.
-    pub(crate) fn lock(&self) -> BorrowedFd<'_> {
-        self.lock.as_fd()
+    pub(crate) const fn lock(&self) -> &File {
+        &self.lock
     }
 
-    /// Readable when someone asks.
-    pub(crate) const fn listener(&self) -> &UnixListener {
-        &self.listener
+    /// Those who ask something of the box.
+    pub(crate) const fn callers(&self) -> &Callers {
+        &self.callers
     }
 
     /// Answers everyone who waits, and returns what they want of the box. A caller that goes away is no error.
     pub(crate) fn answer(&self, state: &State) -> Vec<Wish> {
-        let waiting = std::iter::from_fn(|| self.listener.accept().ok());
-        waiting.filter_map(|(stream, _)| answer_one(stream, state).ok().flatten()).collect()
+        let waiting = std::iter::from_fn(|| self.callers.next());
+        waiting.filter_map(|stream| answer_one(stream, state).ok().flatten()).collect()
     }
 
     /// Gives the name up and removes what belongs to it.
@@ -208,13 +207,13 @@ pub(crate) enum Wish {
     /// That it ends.
     Stop,
     /// A new identity. The caller awaits [`DONE`] or what went wrong, in one line.
-    NewIdentity(UnixStream),
+    NewIdentity(Stream),
     /// That the browser opens an address, or a window where there is none. The caller awaits the same.
-    Open(UnixStream, Option<Address>),
+    Open(Stream, Option<Address>),
     /// What the browser copied. The caller awaits it, in lines of hexadecimal digits, and then [`DONE`], or what went wrong, in one line.
-    Copy(UnixStream),
+    Copy(Stream),
     /// Every attempt to get out, made beside the browser. The caller awaits what came of each, a line each, and then [`DONE`].
-    Audit(UnixStream),
+    Audit(Stream),
 }
 
 /// Asks for [`State::browser_process`]: an empty line where there is none.
@@ -222,7 +221,7 @@ pub(crate) const BROWSER: &str = "browser";
 /// The answer to what was done.
 pub(crate) const DONE: &str = "done";
 
-fn answer_one(mut stream: UnixStream, state: &State) -> io::Result<Option<Wish>> {
+fn answer_one(mut stream: Stream, state: &State) -> io::Result<Option<Wish>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -241,7 +240,7 @@ fn answer_one(mut stream: UnixStream, state: &State) -> io::Result<Option<Wish>>
     }
 }
 
-fn read_line(stream: &UnixStream) -> io::Result<String> {
+fn read_line(stream: &Stream) -> io::Result<String> {
     let mut line = String::new();
     BufReader::new(stream.take(MAX_LINE)).read_line(&mut line)?;
     Ok(line.trim_end().to_owned())
@@ -249,7 +248,7 @@ fn read_line(stream: &UnixStream) -> io::Result<String> {
 
 /// Asks box `name`; `None` if it does not run.
 pub(crate) fn ask(dirs: &Dirs, name: &BoxName, word: &str) -> Result<Option<String>, CliError> {
-    let talk = |mut stream: UnixStream| {
+    let talk = |mut stream: Stream| {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(format!("{word}\n").as_bytes())?;
         read_line(&stream)
@@ -280,7 +279,7 @@ pub(crate) fn copied(dirs: &Dirs, name: &BoxName) -> Result<Option<Vec<u8>>, Cli
 
 /// Asks box `name` what it answers with any number of lines, in at most `most` bytes and with no more than `patience` between them; `None` if it does not run.
 fn ask_lines(dirs: &Dirs, name: &BoxName, word: &str, patience: Duration, most: u64) -> Result<Option<Vec<String>>, CliError> {
-    let talk = |mut stream: UnixStream| {
+    let talk = |mut stream: Stream| {
         stream.set_read_timeout(Some(patience))?;
         writeln!(stream, "{word}")?;
         BufReader::new(stream.take(most)).lines().collect::<io::Result<Vec<_>>>()
@@ -289,9 +288,9 @@ fn ask_lines(dirs: &Dirs, name: &BoxName, word: &str, patience: Duration, most: 
 }
 
 /// The socket of box `name`; `None` if it does not run.
-fn connect(dirs: &Dirs, name: &BoxName) -> Result<Option<UnixStream>, CliError> {
+fn connect(dirs: &Dirs, name: &BoxName) -> Result<Option<Stream>, CliError> {
     let path = dirs.boxes()?.join(format!("{name}.sock"));
-    match UnixStream::connect(&path) {
+    match local::connect(&path) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => Ok(None),
         Err(source) => Err(CliError::Path { path, source }),

@@ -5,6 +5,7 @@
 use crate::args::{Args, Command as Verb, DesktopAction, Install, Remove};
 use crate::dirs;
 use crate::error::CliError;
+use crate::system;
 use clap::Parser;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ const METAINFO: &str = include_str!("../desktop/dev.torbox.Torbox.metainfo.xml")
 
 /// Installs or removes an entry.
 pub(crate) fn desktop(dir: Option<&Path>, action: &DesktopAction) -> Result<(), CliError> {
+    system::linux_alone("torbox desktop", "torbox run opens a box, and torbox open an address in it")?;
     match action {
         DesktopAction::Install(install) => self::install(dir, install),
         DesktopAction::Remove(remove) => self::remove(remove),
@@ -152,7 +154,7 @@ fn escape(value: &str) -> String {
 
 /// Where applications are looked for.
 fn share(wanted: Option<&Path>) -> Result<PathBuf, CliError> {
-    wanted.map_or_else(dirs::share, |share| Ok(share.to_owned()))
+    wanted.map_or_else(system::share, |share| Ok(share.to_owned()))
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> Result<(), CliError> {

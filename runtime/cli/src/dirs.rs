@@ -1,36 +1,31 @@
-//! Where torbox keeps things (XDG Base Directory Specification; FHS for root).
+//! Where torbox keeps things: below a directory that it was given, or where the system wants them (`system`).
 
 use crate::error::CliError;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use crate::system;
+use std::fs;
 use std::path::{Path, PathBuf};
 use torbox_plan::BoxName;
 
 /// torbox's directories. Those that are used are made, mode 0700 for a user.
 #[derive(Clone, Debug)]
 pub(crate) struct Dirs {
-    data: PathBuf,
-    cache: PathBuf,
-    state: PathBuf,
-    runtime: PathBuf,
-    config: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) cache: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) runtime: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 impl Dirs {
     /// Below `dir` if given, else where the system wants them.
     pub(crate) fn new(dir: Option<&Path>) -> Result<Self, CliError> {
-        if let Some(dir) = dir {
-            let dir = std::path::absolute(dir).map_err(|source| CliError::Path { path: dir.to_owned(), source })?;
-            return Ok(Self { data: dir.join("data"), cache: dir.join("cache"), state: dir.join("state"), runtime: dir.join("run"), config: dir.join("config") });
-        }
-        if nix::unistd::geteuid().is_root() {
-            let path = |path: &str| PathBuf::from(path);
-            return Ok(Self { data: path("/var/lib/torbox"), cache: path("/var/cache/torbox"), state: path("/var/lib/torbox/state"), runtime: path("/run/torbox"), config: path("/etc/torbox") });
-        }
-        let state = xdg("XDG_STATE_HOME", ".local/state")?;
-        // Without a session there is no XDG_RUNTIME_DIR; sockets and locks then lie beside the state.
-        let runtime = xdg("XDG_RUNTIME_DIR", ".local/state/torbox/run")?;
-        Ok(Self { data: xdg("XDG_DATA_HOME", ".local/share")?, cache: xdg("XDG_CACHE_HOME", ".cache")?, state, runtime, config: xdg("XDG_CONFIG_HOME", ".config")? })
+        let Some(dir) = dir else { return system::dirs() };
+        std::path::absolute(dir).map(|dir| Self::below(&dir)).map_err(|source| CliError::Path { path: dir.to_owned(), source })
+    }
+
+    /// All of them below one.
+    pub(crate) fn below(dir: &Path) -> Self {
+        Self { data: dir.join("data"), cache: dir.join("cache"), state: dir.join("state"), runtime: dir.join("run"), config: dir.join("config") }
     }
 
     /// The image store.
@@ -88,12 +83,10 @@ impl Dirs {
         self.runtime.join("boxes")
     }
 
-    /// How the names of a box's control groups begin: with what tells this installation's boxes from those of all others on the
-    /// machine, the device and inode of their directory (inode(7)).
+    /// How the names of a box's control groups begin.
     pub(crate) fn group(&self, name: &BoxName) -> Result<String, CliError> {
         let path = self.boxes()?;
-        let found = fs::metadata(&path).map_err(|source| CliError::Path { path, source })?;
-        Ok(format!("torbox-{:x}-{:x}-{name}", found.dev(), found.ino()))
+        system::group(&path, name).map_err(|source| CliError::Path { path, source })
     }
 
     /// Where the empty directory is over which the runtime of a box mounts its root; whoever claims the box makes it.
@@ -107,29 +100,9 @@ impl Dirs {
     }
 }
 
-fn xdg(variable: &'static str, fallback: &str) -> Result<PathBuf, CliError> {
-    Ok(base(variable, fallback)?.join("torbox"))
-}
-
-/// A base directory, of which `torbox` is only a part.
-fn base(variable: &'static str, fallback: &str) -> Result<PathBuf, CliError> {
-    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-    if let Some(path) = std::env::var_os(variable).map(PathBuf::from).and_then(absolute) {
-        return Ok(path);
-    }
-    let home = std::env::var_os("HOME").map(PathBuf::from).and_then(absolute).ok_or(CliError::NoDirectory("HOME"))?;
-    Ok(home.join(fallback))
-}
-
-/// Where the desktop looks for a user's applications and icons; for root, those of everybody.
-pub(crate) fn share() -> Result<PathBuf, CliError> {
-    if nix::unistd::geteuid().is_root() { Ok(PathBuf::from("/usr/local/share")) } else { base("XDG_DATA_HOME", ".local/share") }
-}
-
 /// Makes a directory and those above it.
 pub(crate) fn make(path: PathBuf) -> Result<PathBuf, CliError> {
-    let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
-    match DirBuilder::new().recursive(true).mode(mode).create(&path) {
+    match system::make_directory(&path) {
         Ok(()) => Ok(path),
         Err(source) => Err(CliError::Path { path, source }),
     }

@@ -2,12 +2,15 @@
 
 use crate::args::Format;
 use crate::error::CliError;
+use crate::system;
 use crate::terminal::tell;
 use serde::Serialize;
 use torbox_backend::engine::{self, About, Endpoint, Environment, Found, Machine, Users};
-use torbox_backend::native;
 use torbox_plan::engine::Dialect;
 use torbox_plan::{CgroupAccess, Identity};
+
+/// The backend of torbox's own.
+const NATIVE: &str = "native";
 
 /// Something that makes boxes, or might.
 #[derive(Serialize)]
@@ -29,7 +32,7 @@ struct Maker {
 /// Prints all of them.
 pub(crate) fn doctor(format: &Format) -> Result<(), CliError> {
     let engines = engine::find(&Environment::current()).into_iter().map(examine);
-    let makers: Vec<Maker> = std::iter::once(native()).chain(engines).collect();
+    let makers: Vec<Maker> = native().into_iter().chain(engines).collect();
     if format.json {
         let text = serde_json::to_string_pretty(&makers).map_err(|error| CliError::System("print what was found", error.into()))?;
         println!("{text}");
@@ -37,20 +40,23 @@ pub(crate) fn doctor(format: &Format) -> Result<(), CliError> {
     }
     makers.iter().for_each(|maker| tell(&describe(maker), 2));
     match makers.as_slice() {
-        [Maker { refused: None, .. }] => println!("no engine was found, and none is needed"),
-        [_] => println!("no engine was found"),
+        [Maker { backend: Some(NATIVE), refused: None, .. }] => println!("no engine was found, and none is needed"),
+        [Maker { backend: Some(NATIVE), .. }] => println!("no engine was found"),
+        [] => println!("no engine was found: start Docker or Podman, which make the boxes on this system"),
         _ => {}
     }
     Ok(())
 }
 
-fn native() -> Maker {
-    let maker = Maker { backend: Some("native"), found: "this program itself".to_owned(), address: None, can: Vec::new(), refused: None, hint: None };
-    match native::identity() {
+/// torbox itself, where it makes boxes.
+fn native() -> Option<Maker> {
+    let identity = system::identity()?;
+    let maker = Maker { backend: Some(NATIVE), found: "this program itself".to_owned(), address: None, can: Vec::new(), refused: None, hint: None };
+    Some(match identity {
         Ok(Identity::Root { .. }) => Maker { can: vec!["containers as ids of nobody".to_owned()], ..maker },
         Ok(_) => Maker { can: vec!["containers without root, as your subordinate ids".to_owned()], ..maker },
-        Err(error) => refused(maker, &error.into()),
-    }
+        Err(error) => refused(maker, &error),
+    })
 }
 
 fn examine(Found { origin, address, dialect }: Found) -> Maker {
@@ -92,7 +98,7 @@ fn abilities(about: &About) -> Vec<String> {
 
 fn describe(maker: &Maker) -> String {
     let Maker { backend, found, address, can, refused, hint } = maker;
-    let name = backend.filter(|name| *name != "native").map(|name| format!("{name}, ")).unwrap_or_default();
+    let name = backend.filter(|name| *name != NATIVE).map(|name| format!("{name}, ")).unwrap_or_default();
     let place = address.as_deref().map(|address| format!(" at {address}")).unwrap_or_default();
     let verdict = refused.as_deref().map_or_else(|| "a box can be made".to_owned(), |reason| format!("refused: {reason}"));
     let more = can.iter().map(String::as_str).chain(hint.as_deref()).map(|line| format!("\n    {line}")).collect::<String>();

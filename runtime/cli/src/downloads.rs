@@ -5,10 +5,9 @@ use crate::control::{BROWSER, State, ask};
 use crate::dirs::Dirs;
 use crate::engine::Mark;
 use crate::error::CliError;
+use crate::system;
 use std::fs::File;
-use std::os::fd::OwnedFd;
-use torbox_backend::files::{Download, Exchange, FilesError, open_directory};
-use torbox_backend::native;
+use torbox_backend::files::{Directory, Download, Exchange, FilesError, open_directory};
 use torbox_plan::BoxName;
 
 /// `torbox downloads`.
@@ -35,7 +34,7 @@ pub(crate) fn upload(dirs: &Dirs, which: &Upload) -> Result<(), CliError> {
     let opened = opened.collect::<Result<Vec<_>, CliError>>()?;
     let files = enter(dirs, &which.name)?;
     for (file, name) in opened {
-        println!("Uploads/{}", files.put(&file, name)?);
+        println!("Uploads/{}", files.put(&file, &name.to_string_lossy())?);
     }
     Ok(())
 }
@@ -50,7 +49,7 @@ fn enter(dirs: &Dirs, name: &BoxName) -> Result<Box<dyn Exchange>, CliError> {
         return Ok(Box::new(mark.files(name)?));
     }
     let browser = browser.parse().map_err(|_| CliError::NoFiles(name.clone()))?;
-    Ok(Box::new(native::Files::join(pid, browser)?))
+    Ok(system::join(pid, browser)?)
 }
 
 fn list(files: &dyn Exchange, format: &Format) -> Result<(), CliError> {
@@ -72,7 +71,7 @@ fn describe(file: &Download) -> String {
     format!("{:>12}  {}{refused}", file.size, file.safe_name)
 }
 
-fn save(files: &dyn Exchange, which: &Save, to: &OwnedFd) -> Result<(), CliError> {
+fn save(files: &dyn Exchange, which: &Save, to: &Directory) -> Result<(), CliError> {
     let all = files.downloads()?;
     let missing = |name: &&String| !all.iter().any(|file| file.safe_name == **name);
     if let Some(name) = which.downloads.iter().find(missing) {

@@ -4,12 +4,14 @@ use crate::args;
 use crate::dirs::{self, Dirs};
 use crate::error::CliError;
 use crate::progress::Progress;
+use crate::system;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::fs;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use torbox_backend::engine::{self, About, Contact, Endpoint, Environment, Found, ImageFile};
+use torbox_backend::secret::random_hex;
 use torbox_images::{Image, Store, write_archive};
 use torbox_plan::BoxName;
 use torbox_plan::engine::{Dialect, Engine};
@@ -23,8 +25,8 @@ pub(crate) struct Chosen {
 /// The engine that `args` ask for; `None` for the native backend.
 pub(crate) fn choose(args: &args::EngineChoice) -> Result<Option<Chosen>, CliError> {
     let dialect = match args.backend {
-        args::Backend::Native => return Ok(None),
-        args::Backend::Auto if args.engine.is_none() && cfg!(target_os = "linux") => return Ok(None),
+        args::Backend::Native => return system::linux_alone("--backend native", "leave it out: the first engine that is found makes the box").map(|()| None),
+        args::Backend::Auto if args.engine.is_none() && system::identity().is_some() => return Ok(None),
         args::Backend::Auto => None,
         args::Backend::Docker => Some(Dialect::Docker),
         args::Backend::Podman => Some(Dialect::Podman),
@@ -79,11 +81,10 @@ pub(crate) fn load_images(dirs: &Dirs, store: &Store, contact: &Contact, images:
 
 fn load(dirs: &Dirs, store: &Store, contact: &Contact, image: &Image, file: &ImageFile, progress: &mut Progress) -> Result<String, CliError> {
     progress.begin(&format!("loading {} into the engine", image.name.as_str()));
-    let path = dirs.cache()?.join(format!("{}.{}.tar", image.digest.hex(), std::process::id()));
+    let path = dirs.cache()?;
     let failed = |source| CliError::Path { path: path.clone(), source };
-    let mut archive = File::options().read(true).write(true).create_new(true).open(&path).map_err(failed)?;
-    // It ends with this process, however that ends.
-    dirs::remove(&path)?;
+    // Without a name: it ends with this process, however that ends.
+    let mut archive = tempfile::tempfile_in(&path).map_err(failed)?;
     write_archive(store, image, &archive, &path)?;
     archive.rewind().map_err(failed)?;
     Ok(engine::load(contact, file, archive)?)
@@ -124,7 +125,7 @@ impl Mark {
     pub(crate) fn clear(dirs: &Dirs, name: &BoxName) -> Result<(), CliError> {
         let path = path(dirs, name);
         if let Some(mark) = Self::of(dirs, name)? {
-            let left = |source| CliError::EngineLeft { name: name.clone(), note: path.clone(), source };
+            let left = |source| CliError::EngineLeft { name: name.clone(), note: path.clone(), source: Box::new(source) };
             engine::clean(&mark.contact, name, &mark.claim).map_err(left)?;
         }
         dirs::remove(&path)
@@ -146,8 +147,6 @@ pub(crate) fn claim(dirs: &Dirs, name: &BoxName) -> Result<String, CliError> {
 }
 
 fn new_claim(path: &Path) -> io::Result<String> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    let claim: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let claim: String = random_hex()?.chars().take(32).collect();
     fs::write(path, &claim).map(|()| claim)
 }

@@ -1,13 +1,14 @@
 //! What the user is told when something goes wrong: the error, its causes, and what to do.
 
 use crate::bridge::BridgeError;
+use crate::system;
 use crate::terminal::say;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use torbox_backend::engine::{Endpoint, EngineError};
 use torbox_backend::files::FilesError;
-use torbox_backend::native::{ConfineError, IdError, LaunchError};
+use torbox_backend::launched::LaunchError;
 use torbox_images::ImageName;
 use torbox_plan::{BoxName, PlanError};
 
@@ -70,19 +71,22 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Image(#[from] torbox_images::Error),
     #[error("the containers have no user ids to be mapped to")]
-    Ids(#[from] IdError),
+    Ids(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
     Render(#[from] torbox_plan::oci::RenderError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error("{what} is there on Linux alone")]
+    #[cfg_attr(target_os = "linux", expect(dead_code, reason = "on Linux it is there"))]
+    LinuxAlone { what: &'static str, instead: &'static str },
     #[error("no {0} was found")]
     NoEngine(&'static str),
     #[error("the engine at {endpoint} is {found}, not {wanted}")]
     OtherEngine { endpoint: Endpoint, wanted: &'static str, found: &'static str },
     #[error("an engine has something of box {name}, which must be removed first")]
-    EngineLeft { name: BoxName, note: PathBuf, source: EngineError },
+    EngineLeft { name: BoxName, note: PathBuf, source: Box<EngineError> },
     #[error(
         "podman kube play cannot keep a box: programs can be run from the volumes of a pod (G7), its containers read the host's names and hardware in /etc/hosts and /sys, and nothing hides the rest of proc(5) (G6)"
     )]
@@ -98,7 +102,7 @@ pub(crate) enum CliError {
     #[error("the box could not be launched")]
     Launch(#[from] LaunchError),
     #[error("what is not needed once the box runs cannot be given up")]
-    Confine(#[from] ConfineError),
+    Confine(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{message}")]
     Refused { message: String, hint: Option<String> },
     #[error("{message}")]
@@ -172,7 +176,7 @@ impl CliError {
             Self::NoDisplay | Self::NoDisplayAnswer(_) | Self::DisplayName { .. } | Self::DisplaySocket { .. } | Self::NoContext(_) | Self::ComposeContext | Self::ComposeServed => Exit::Display,
             Self::Cookie { .. } | Self::CookieFile(_) | Self::Untrusted { .. } => Exit::Display,
             Self::Image(_) | Self::Program(..) | Self::Architecture | Self::NothingInstalled | Self::NoImage(_) => Exit::Image,
-            Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
+            Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::LinuxAlone { .. } | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
             Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected { .. } => Exit::Lost,
             Self::Open(_) => Exit::Open,
             Self::Bridge(_) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::PastProxy(_) | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
@@ -220,13 +224,14 @@ impl CliError {
             Self::CookieFile(_) => "set XAUTHORITY to the cookie file of your session",
             Self::Path { source, .. } if source.kind() == ErrorKind::PermissionDenied => "torbox keeps everything below a directory of yours if you give one with --dir",
             Self::NoDirectory(_) => "set it, or give --dir",
-            Self::Program(..) => "install torbox completely (make install), or set TORBOX_LIBEXEC to the directory that has it",
+            Self::Program(..) => "install torbox completely: make install, or elsewhere than on Linux the whole archive of make dist-platforms; TORBOX_LIBEXEC names another directory",
             Self::NothingInstalled => "torbox build makes the images",
             Self::NoImage(_) => "torbox images lists those that are there",
             Self::Engine(error) => return error.hint(),
-            Self::NoEngine(_) => "start it, or name its socket with --engine, as unix:///path",
+            Self::LinuxAlone { instead, .. } => instead,
+            Self::NoEngine(_) => "start it, or say with --engine where it listens: unix:///path, on Windows npipe:////./pipe/NAME",
             Self::Image(error) => return error.hint().map(str::to_owned),
-            Self::Ids(_) | Self::Plan(PlanError::TooFewIds { .. }) => return Some(format!("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", caller())),
+            Self::Ids(_) | Self::Plan(PlanError::TooFewIds { .. }) => return Some(format!("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", system::caller().unwrap_or_else(|| "YOUR-NAME".to_owned()))),
             Self::Plan(PlanError::ForeignDisplay { .. }) => "run torbox as the user whose display it is; the socket's directory must be that user's alone (mode 0700)",
             Self::Launch(LaunchError::NoMapper { .. }) => "install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora, Arch)",
             Self::Launch(LaunchError::MapRefused { .. }) => "the ranges in /etc/subuid and /etc/subgid must be yours and large enough",
@@ -262,9 +267,4 @@ impl CliError {
         }
         ExitCode::from(self.exit() as u8)
     }
-}
-
-/// The caller's name, as a command takes it.
-fn caller() -> String {
-    nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map_or_else(|| "YOUR-NAME".to_owned(), |user| user.name)
 }

@@ -2,6 +2,7 @@
 //!
 //! This crate probes the host, shows progress and prints messages. It decides nothing about isolation, which is
 //! `torbox-plan`'s, and holds no part of a running box, which is `torbox-backend`'s.
+#![cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "displays, their errors and the rest of what is Linux's alone"))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking"))]
 
 mod args;
@@ -27,31 +28,30 @@ mod progress;
 mod run;
 mod stall;
 mod status;
+mod system;
 mod terminal;
 mod viewer;
 mod window;
 
 use clap::{CommandFactory, FromArgMatches};
 use std::process::ExitCode;
-use torbox_backend::{engine as engines, native};
+use torbox_backend::engine as engines;
 
 fn main() -> ExitCode {
     // The runtime's processes must be single-threaded from their first instruction on: nothing may come before this.
-    match std::env::args().nth(1).as_deref() {
-        Some(native::OUTER) => return native::outer_main(),
-        Some(native::INNER) => return native::inner_main(),
-        Some(engines::ENGINE) => return engines::engine_main(),
-        _ => {}
+    let word = std::env::args().nth(1).unwrap_or_default();
+    if let Some(ended) = system::native_main(&word) {
+        return ended;
+    }
+    if word == engines::ENGINE {
+        return engines::engine_main();
     }
     // What the caller left open is nobody's of whom torbox starts.
-    if let Err(source) = native::close_on_exec() {
+    if let Err(source) = system::close_on_exec() {
         return error::CliError::System("close what was left open", source).print();
     }
-    if std::env::args().nth(1).as_deref() == Some(viewer::VIEWER) {
+    if word == viewer::VIEWER {
         return viewer::main();
-    }
-    if std::env::args().nth(1).as_deref() == Some(copy::HOLDER) {
-        return copy::holder_main();
     }
     let matches = args::Args::command().get_matches();
     let args = args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

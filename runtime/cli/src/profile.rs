@@ -10,10 +10,10 @@ use crate::config;
 use crate::control;
 use crate::dirs::{self, Dirs};
 use crate::error::CliError;
+use crate::system;
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use tar::{Builder, EntryType, Header};
 use torbox_plan::{BoxName, PROFILE_FILES};
@@ -84,7 +84,7 @@ fn export(dirs: &Dirs, Archive { name, file }: &Archive) -> Result<(), CliError>
     check(dirs, Some(name))?;
     let _claim = control::hold(dirs, name)?;
     let failed = |source| CliError::Path { path: file.clone(), source };
-    let mut archive = Builder::new(OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(failed)?);
+    let mut archive = Builder::new(system::private_file().create_new(true).open(file).map_err(failed)?);
     for kept in PROFILE_FILES {
         let contents = match File::open(dirs.profile(name).join(kept)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -160,7 +160,7 @@ fn unpack(archive: impl Read, target: &Path) -> io::Result<Option<String>> {
             settings = Some(text);
             continue;
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target.join(known))?;
+        let mut file = system::private_file().create_new(true).open(target.join(known))?;
         if entry.size() > MAX_FILE || io::copy(&mut entry.take(MAX_FILE + 1), &mut file)? > MAX_FILE {
             return Err(io::Error::other(format!("its {known} is larger than 64 MiB")));
         }

@@ -13,25 +13,20 @@ use crate::progress::Progress;
 use crate::proxy;
 use crate::stall::{self, Trouble, Way};
 use crate::status;
+use crate::system::{self, NativeLaunch, Signals};
 use crate::terminal::say;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::VecDeque;
 use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use torbox_backend::engine::{self as engines, EngineError, Machine};
-use torbox_backend::native::{self, Groups, Launch, LaunchError, Launched, STILL, Supplies};
+use torbox_backend::launched::{LaunchError, Launched, STILL};
+use torbox_backend::local::Stream;
 use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
 use torbox_plan::engine::Unsupported;
 use torbox_plan::steps::Action;
-use torbox_plan::{Address, BESIDE, BoxName, COPIED, CgroupAccess, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
+use torbox_plan::{Address, BESIDE, BoxName, COPIED, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
 
 /// A launch and what to say about it.
 pub(crate) struct Request {
@@ -57,32 +52,31 @@ enum Until {
 
 /// A launch by torbox itself or in an engine.
 pub(crate) enum PreparedLaunch {
-    Native(Launch),
-    Engine(engines::Launch),
+    Native(Box<NativeLaunch>),
+    Engine(Box<engines::Launch>),
 }
 
 impl PreparedLaunch {
     pub(crate) fn plan(&self) -> Result<Plan, CliError> {
-        let (intent, host) = match self {
-            Self::Native(launch) => (&launch.intent, &launch.host),
-            Self::Engine(launch) => (&launch.intent, &launch.host),
-        };
+        let (intent, host) = self.planned();
         Ok(Plan::new(intent, host)?)
     }
 
     fn waits(&self) -> bool {
-        let (Self::Native(Launch { intent, .. }) | Self::Engine(engines::Launch { intent, .. })) = self;
-        intent.start == Start::Connected
+        self.planned().0.start == Start::Connected
     }
 
-    /// Starts it; `claim` keeps what must be removed afterwards. Beside a native box this process keeps only what supervising needs.
+    fn planned(&self) -> (&Intent, &Host) {
+        match self {
+            Self::Native(launch) => system::planned(launch),
+            Self::Engine(launch) => (&launch.intent, &launch.host),
+        }
+    }
+
+    /// Starts it; `claim` keeps what must be removed afterwards.
     fn start(&self, claim: &Claim) -> Result<Launched, CliError> {
         match self {
-            Self::Native(launch) => {
-                let launched = Launched::start(launch, claim.lock())?;
-                native::confine_launcher(claim.directory())?;
-                Ok(launched)
-            }
+            Self::Native(launch) => system::start_native(launch, claim),
             Self::Engine(launch) => {
                 claim.mark(&launch.contact, &launch.claim)?;
                 Ok(Launched::start_in_engine(launch)?)
@@ -218,9 +212,9 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
     let (launch, roots) = match chosen {
         None => {
             let roots = provided.roots(&mut progress)?;
-            (PreparedLaunch::Native(native_launch(dirs, intent, &roots, display, cookie)?), Some(roots))
+            (PreparedLaunch::Native(Box::new(system::native_launch(dirs, intent, &roots, display, cookie)?)), Some(roots))
         }
-        Some(chosen) => (PreparedLaunch::Engine(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?), None),
+        Some(chosen) => (PreparedLaunch::Engine(Box::new(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?)), None),
     };
     progress.end();
     Ok(Request { launch, state, mode, way, until: Until::Ended, roots, lease })
@@ -251,39 +245,16 @@ pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
     })
 }
 
-fn native_launch(dirs: &Dirs, intent: Intent, roots: &Roots, display: Display, display_cookie: Vec<u8>) -> Result<Launch, CliError> {
-    let group = dirs.group(&intent.name)?;
-    let groups = native::groups(&group);
-    let cgroup = if groups == Groups::Nowhere { CgroupAccess::None } else { CgroupAccess::Delegated };
-    let host = Host { identity: native::identity()?, cgroup, group, display, open_files: open_files()? };
-    let supplies = Supplies {
-        tor_root: roots.tor.path().to_owned(),
-        browser_root: roots.browser.path().to_owned(),
-        scratch: dirs.scratch(&intent.name)?,
-        // What tor would keep of a test names the bridges, and there is no next run.
-        tor_state: (intent.program != Program::Nothing).then(|| dirs.tor_state(&intent.name)).transpose()?,
-        profile: (intent.memory == Memory::Profile).then(|| dirs.profile(&intent.name)),
-        cgroup: if let Groups::Below(group) = groups { Some(group) } else { None },
-        display_cookie,
-    };
-    Ok(Launch { intent, host, supplies })
-}
-
 fn engine_launch(dirs: &Dirs, intent: Intent, provided: &Provided, (display, display_cookie): (Display, Vec<u8>), chosen: Chosen, progress: &mut Progress) -> Result<engines::Launch, CliError> {
     let Chosen { about, engine } = chosen;
     let (display, viewer) = match display {
         Display::Served { socket, access: _ } => (Display::Carried, Some(socket)),
         other => (other, None),
     };
-    let host = Host { identity: Identity::Engine, cgroup: about.cgroup, group: String::new(), display, open_files: open_files()? };
+    let host = Host { identity: Identity::Engine, cgroup: about.cgroup, group: String::new(), display, open_files: system::open_files()? };
     let images = engine::load_images(dirs, &provided.store, &about.contact, &[&provided.tor, &provided.browser], progress)?;
     let claim = engine::claim(dirs, &intent.name)?;
     Ok(engines::Launch { intent, host, engine, contact: about.contact, images, display_cookie, viewer, claim })
-}
-
-fn open_files() -> Result<u64, CliError> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| CliError::System("read the limit on open files", errno.into()))?;
-    Ok(hard)
 }
 
 /// The user's lines for tor: to be read before anything is fetched, so that a wrong path is said at once.
@@ -326,13 +297,13 @@ struct Shown {
     /// What the attempts to get out find where there is a way.
     control: Option<Proof>,
     /// Who awaits a new identity, in the order of their asking.
-    awaiting: VecDeque<UnixStream>,
+    awaiting: VecDeque<Stream>,
     /// Who awaits that the browser opens something, in the same way.
-    opening: VecDeque<UnixStream>,
+    opening: VecDeque<Stream>,
     /// Who awaits what comes of an audit.
-    auditor: Option<UnixStream>,
+    auditor: Option<Stream>,
     /// Who awaits what the browser copied.
-    copier: Option<UnixStream>,
+    copier: Option<Stream>,
     mode: Mode,
 }
 
@@ -343,7 +314,7 @@ const QUIET: Duration = Duration::from_secs(60);
 const WAITS: u32 = 10;
 
 /// A caller that went away is no error.
-fn answer(mut caller: UnixStream, error: Option<&str>) {
+fn answer(mut caller: Stream, error: Option<&str>) {
     writeln!(caller, "{}", error.unwrap_or(DONE)).ok();
 }
 
@@ -353,7 +324,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
     let Request { launch, state, mode, way, until, roots: _roots, lease: _lease } = request;
     warn(&state, mode);
     // Blocked before the runtime is started, so that Ctrl-C is never lost; the runtime resets its own mask.
-    let signals = block_signals().map_err(|errno| CliError::System("watch for signals", errno.into()))?;
+    let signals = Signals::catch().map_err(|error| CliError::System("watch for signals", error))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
     let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode };
@@ -366,7 +337,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
             }
         }
         let patience = shown.silence.map(|_| STILL / WAITS).or_else(|| shown.quiet());
-        let woken = wait(&launched, claim, &signals, patience).map_err(|errno| CliError::System("watch the box", errno.into()))?;
+        let woken = system::wait(&launched, claim.callers(), &signals, patience).map_err(|error| CliError::System("watch the box", error))?;
         if !(woken.event || woken.control || woken.signal) {
             shown.silence = shown.silence.map(|waits| waits + 1);
             if shown.silence.is_some_and(|waits| waits >= WAITS) {
@@ -377,7 +348,7 @@ pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut
         if shown.quiet() == Some(Duration::ZERO) {
             shown.trouble(stall::silent(shown.way));
         }
-        if woken.control && shown.serve(claim, &mut launched)? || woken.signal && signal(&signals) {
+        if woken.control && shown.serve(claim, &mut launched)? || woken.signal && signals.take() {
             if asked { launched.kill() } else { launched.stop() }
             asked = true;
         }
@@ -409,34 +380,6 @@ fn warn(state: &State, mode: Mode) {
         Mode::X11NestedTrusted => say(&format!("torbox: display: {}: {}", mode.name(), state.leaves_open.as_deref().unwrap_or_default())),
         _ => say(&format!("torbox: display: {}", mode.name())),
     }
-}
-
-fn block_signals() -> nix::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].iter().for_each(|&signal| signals.add(signal));
-    signals.thread_block()?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-/// Takes one signal; whether there was one.
-fn signal(signals: &SignalFd) -> bool {
-    matches!(signals.read_signal(), Ok(Some(_)))
-}
-
-struct Woken {
-    event: bool,
-    control: bool,
-    signal: bool,
-}
-
-fn wait(launched: &Launched, claim: &Claim, signals: &SignalFd, patience: Option<Duration>) -> nix::Result<Woken> {
-    let mut fds = [launched.events(), claim.listener().as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    match poll(&mut fds, patience.map_or(PollTimeout::NONE, |patience| PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX))) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(errno),
-    }
-    let [event, control, signal] = fds.map(|fd| fd.any().unwrap_or(true));
-    Ok(Woken { event, control, signal })
 }
 
 impl Shown {
@@ -560,7 +503,7 @@ impl Shown {
         self.progress.note(&format!("torbox: {proof}"));
         self.state.proof = Some(proof);
         // The box is up, and its images are not read again.
-        torbox_sys::give_back_memory();
+        system::give_back_memory();
     }
 
     fn bootstrap(&mut self, percent: u8, summary: &str) {

@@ -2,10 +2,9 @@
 //!
 //! How wide the terminal is, is asked once: whoever supervises a box cannot ask it any more.
 
-use rustix::termios::tcgetwinsize;
-use std::io::{IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::sync::OnceLock;
+use terminal_size::{Height, Width, terminal_size_of};
 
 /// What a terminal that does not say its width is taken for.
 const USUAL: usize = 80;
@@ -20,22 +19,22 @@ static ERR: OnceLock<Option<usize>> = OnceLock::new();
 
 /// Columns of the terminal that standard error is; none where it is no terminal.
 pub(crate) fn width() -> Option<usize> {
-    *ERR.get_or_init(|| measure(std::io::stderr()))
+    *ERR.get_or_init(|| measure(stderr().is_terminal(), terminal_size_of(stderr())))
 }
 
-fn measure(stream: impl AsFd + IsTerminal) -> Option<usize> {
-    let columns = |stream| tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns >= NARROWEST);
-    stream.is_terminal().then(|| columns(&stream).unwrap_or(USUAL))
+fn measure(terminal: bool, size: Option<(Width, Height)>) -> Option<usize> {
+    let columns = size.map(|(Width(columns), _)| usize::from(columns)).filter(|columns| *columns >= NARROWEST);
+    terminal.then(|| columns.unwrap_or(USUAL))
 }
 
 /// Says a message on standard error. A terminal that is gone is no reason to end a box.
 pub(crate) fn say(text: &str) {
-    writeln!(std::io::stderr(), "{}", folded(text, width(), 2)).ok();
+    writeln!(stderr(), "{}", folded(text, width(), 2)).ok();
 }
 
 /// Prints what was asked for on standard output; the lines that a fold makes begin `hang` columns further in than the line did.
 pub(crate) fn tell(text: &str, hang: usize) {
-    println!("{}", folded(text, *OUT.get_or_init(|| measure(std::io::stdout())), hang));
+    println!("{}", folded(text, *OUT.get_or_init(|| measure(stdout().is_terminal(), terminal_size_of(stdout()))), hang));
 }
 
 /// `text` in lines of at most `width`, as far as its words allow.

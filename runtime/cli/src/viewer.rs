@@ -7,18 +7,17 @@
 mod http;
 
 use crate::error::CliError;
+use crate::system;
 use http::Asked;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
-use torbox_backend::native;
+use torbox_backend::local::{self, Stream};
 use torbox_backend::secret::random_hex;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Bytes, Message, WebSocket};
@@ -48,12 +47,11 @@ pub(crate) fn main() -> ExitCode {
 
 fn serve(socket: &Path) -> io::Result<()> {
     let secret = random_hex()?;
-    let displays = UnixListener::bind(socket)?;
-    // The directory is the user's alone. The display is handed the socket by a mount.
-    std::fs::set_permissions(socket, PermissionsExt::from_mode(0o666))?;
+    let displays = local::bind(socket)?;
+    system::admit_everyone(socket)?;
     let browsers = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = browsers.local_addr()?;
-    native::confine_viewer().map_err(io::Error::other)?;
+    system::confine_viewer()?;
     // Before anyone is waited for: torbox waits for this line.
     let mut out = io::stdout();
     writeln!(out, "http://{address}/#{secret}")?;
@@ -91,7 +89,7 @@ fn serve(socket: &Path) -> io::Result<()> {
 /// What all connections share.
 struct Shared {
     secret: String,
-    display: Mutex<UnixStream>,
+    display: Mutex<Stream>,
     /// The page that shows the box, and its number: the last that came.
     page: Mutex<(u64, Option<WebSocket<TcpStream>>)>,
     connections: AtomicUsize,
@@ -103,7 +101,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Passes the display's messages on to the page; those that come while there is none are lost, and come again with the next.
-    fn pass_on(&self, mut display: UnixStream) -> io::Result<()> {
+    fn pass_on(&self, mut display: Stream) -> io::Result<()> {
         loop {
             let mut length = [0; 4];
             display.read_exact(&mut length)?;

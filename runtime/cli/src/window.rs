@@ -3,6 +3,7 @@
 //! The windows are those of a program that the desktop has. It is given torbox's own messages alone, as plain text.
 
 use crate::error::CliError;
+use crate::system;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -51,8 +52,10 @@ pub(crate) enum Outcome {
 
 /// Calls torbox again with the words of this call; the code is that call's.
 pub(crate) fn run(outcome: Outcome) -> Result<ExitCode, CliError> {
+    system::linux_alone("--window", "leave it out: messages come in the terminal")?;
+    let program = system::program().map_err(|error| CliError::System("call torbox", error))?;
     let words = std::env::args_os().skip(1).filter(|word| word != OsStr::new(FLAG));
-    let call = Command::new("/proc/self/exe").args(words).stdin(Stdio::null()).stdout(if outcome == Outcome::Text { Stdio::piped() } else { Stdio::inherit() }).stderr(Stdio::piped()).spawn();
+    let call = Command::new(program).args(words).stdin(Stdio::null()).stdout(if outcome == Outcome::Text { Stdio::piped() } else { Stdio::inherit() }).stderr(Stdio::piped()).spawn();
     let mut call = call.map_err(|error| CliError::System("call torbox", error))?;
     let last = follow(&mut call);
     let done = call.wait_with_output().map_err(|error| CliError::System("wait for torbox", error))?;

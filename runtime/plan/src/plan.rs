@@ -753,7 +753,7 @@ fn browser(intent: &Intent, host: &Host, seen: Option<&Seen<'_>>, ids: &IdLayout
 
 fn entrypoint(image: &Image) -> Result<&[String], PlanError> {
     match image.entrypoint.first() {
-        Some(program) if Path::new(program).is_absolute() => Ok(&image.entrypoint),
+        Some(program) if program.starts_with('/') => Ok(&image.entrypoint),
         _ => Err(PlanError::NoEntrypoint(image.name.clone())),
     }
 }

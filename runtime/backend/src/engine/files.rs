@@ -7,16 +7,13 @@
 use super::create::{Input, Output};
 use super::endpoint::{Client, Contact, PATIENCE, block_on, bounded};
 use super::error::EngineError;
-use crate::files::{Download, Exchange, FilesError, SAME, limit, numbered, safe_name, write_new};
+use crate::files::{Directory, Download, Exchange, FilesError, SAME, limit, numbered, safe_name, write_new};
 use bollard::container::LogOutput;
 use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
 use futures_util::StreamExt;
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use tokio::io::AsyncWriteExt;
 use torbox_plan::engine::{container_name, label};
 use torbox_plan::{BoxName, Handed, Role, paths};
@@ -72,7 +69,7 @@ impl Files {
         while let Some(line) = talk.line().await? {
             length += line.len();
             let handed = Handed::parse(&line).filter(|_| length <= MAX_LIST).ok_or_else(|| talk.broken(paths::DOWNLOADS.as_str()))?;
-            found.push(Download::new(OsString::from_vec(handed.name), handed.mode, handed.size));
+            found.push(Download::new(handed.name, handed.mode, handed.size));
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
@@ -81,7 +78,7 @@ impl Files {
     /// Into `file`, exactly as many bytes as are announced.
     async fn fetch(&self, download: &Download, file: &mut File) -> Result<(), FilesError> {
         let name = &download.safe_name;
-        let mut talk = self.talk(None, &["send", &Handed::word(download.name.as_bytes())]).await?;
+        let mut talk = self.talk(None, &["send", &Handed::word(&download.name)]).await?;
         let announced = talk.line().await?.and_then(|line| line.parse::<u64>().ok()).filter(|length| *length <= limit());
         let mut left = announced.ok_or_else(|| talk.broken(name))?;
         while left > 0 {
@@ -122,12 +119,12 @@ impl Exchange for Files {
         block_on(self.list())
     }
 
-    fn save(&self, download: &Download, to: &OwnedFd) -> Result<String, FilesError> {
+    fn save(&self, download: &Download, to: &Directory) -> Result<String, FilesError> {
         download.allowed()?;
         write_new(to, &download.safe_name, 0o600, |file| block_on(self.fetch(download, file)))
     }
 
-    fn put(&self, from: &File, name: &OsStr) -> Result<String, FilesError> {
+    fn put(&self, from: &File, name: &str) -> Result<String, FilesError> {
         let failed = |source: io::Error| FilesError::at(name, source);
         let length = from.metadata().map_err(failed)?.len();
         if length > limit() {

@@ -1,6 +1,6 @@
 //! Where engines listen: from the environment, Docker's contexts and the places that products use. Reads files, connects to nothing.
 
-use crate::system::is_trusted;
+use crate::system::{has_pipe, is_trusted};
 use serde::Deserialize;
 use std::fmt;
 use std::fs;
@@ -158,7 +158,7 @@ fn matching(directory: &Path, pattern: &str) -> Vec<PathBuf> {
 }
 
 fn pipes() -> impl Iterator<Item = Found> {
-    let here = PIPES.iter().filter(|(_, name, _)| cfg!(windows) && Path::new(&format!(r"\\.\pipe\{name}")).exists());
+    let here = PIPES.iter().filter(|(_, name, _)| has_pipe(name));
     here.map(|(product, name, dialect)| Found { origin: Origin::Product(product), address: format!("npipe:////./pipe/{name}"), dialect: Some(*dialect) })
 }
 

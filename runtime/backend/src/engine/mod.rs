@@ -21,7 +21,6 @@ mod clean;
 mod create;
 mod endpoint;
 mod error;
-#[cfg(target_os = "linux")]
 mod files;
 mod find;
 mod image;
@@ -32,7 +31,6 @@ mod report;
 pub use clean::clean;
 pub use endpoint::{About, Contact, Endpoint, Machine, Users, about, own_processes};
 pub use error::EngineError;
-#[cfg(target_os = "linux")]
 pub use files::Files;
 pub use find::{Environment, Found, Origin, find};
 pub use image::{ImageFile, absent, load};

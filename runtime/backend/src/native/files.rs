@@ -4,24 +4,22 @@
 //! no process of the box can see it. What lies there was made by whoever took the browser over. Nothing of it is looked up
 //! through a link (openat2(2)), nothing but a regular file is opened, and none is read beyond the size that its directory can hold.
 
-use crate::files::{Download, Exchange, FilesError, copy, safe_name, write_new};
+use crate::files::{Directory, Download, Exchange, FilesError, limit, safe_name, write_new};
 use nix::unistd::{Gid, Uid, setgid, setuid};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use torbox_plan::{BoxPath, paths};
 
 /// The directories of a running box, from within its namespaces.
 #[derive(Debug)]
 pub struct Files {
     downloads: OwnedFd,
-    uploads: OwnedFd,
+    uploads: Directory,
 }
 
 impl Files {
@@ -41,12 +39,12 @@ impl Files {
         }
         let spaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT;
         move_into_thread_name_spaces(held.as_fd(), spaces).map_err(|errno| FilesError::Enter(errno.into()))?;
-        Ok(Self { downloads: place(paths::DOWNLOADS)?, uploads: place(paths::UPLOADS)? })
+        Ok(Self { downloads: place(paths::DOWNLOADS)?, uploads: place(paths::UPLOADS)?.into() })
     }
 
     /// None where it is gone by now.
-    fn describe(&self, name: OsString) -> Option<Download> {
-        let about = rustix::fs::statat(&self.downloads, &name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    fn describe(&self, name: Vec<u8>) -> Option<Download> {
+        let about = rustix::fs::statat(&self.downloads, name.as_slice(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some(Download::new(name, about.st_mode, u64::try_from(about.st_size).unwrap_or(u64::MAX)))
     }
 }
@@ -56,8 +54,8 @@ impl Exchange for Files {
         let failed = |errno: Errno| FilesError::at(paths::DOWNLOADS.as_str(), errno.into());
         let mut found = Vec::new();
         for entry in Dir::read_from(&self.downloads).map_err(failed)? {
-            let name = OsString::from_vec(entry.map_err(failed)?.file_name().to_bytes().to_vec());
-            if name != "." && name != ".." {
+            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
                 found.extend(self.describe(name));
             }
         }
@@ -65,12 +63,12 @@ impl Exchange for Files {
         Ok(found)
     }
 
-    fn save(&self, download: &Download, to: &OwnedFd) -> Result<String, FilesError> {
+    fn save(&self, download: &Download, to: &Directory) -> Result<String, FilesError> {
         download.allowed()?;
         let failed = |source: io::Error| FilesError::at(&download.safe_name, source);
         // NONBLOCK: it may have become a pipe by now, which nobody writes to.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let from = openat2(&self.downloads, &download.name, flags, Mode::empty(), BENEATH).map_err(|errno| failed(errno.into()))?;
+        let from = openat2(&self.downloads, download.name.as_slice(), flags, Mode::empty(), BENEATH).map_err(|errno| failed(errno.into()))?;
         let about = fstat(&from).map_err(|errno| failed(errno.into()))?;
         if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
             return Err(download.refuse("no regular file"));
@@ -78,7 +76,7 @@ impl Exchange for Files {
         write_new(to, &download.safe_name, 0o600, |file| copy(&File::from(from), file).map_err(failed))
     }
 
-    fn put(&self, from: &File, name: &OsStr) -> Result<String, FilesError> {
+    fn put(&self, from: &File, name: &str) -> Result<String, FilesError> {
         let failed = |source: io::Error| FilesError::at(name, source);
         become_root().map_err(|errno| failed(errno.into()))?;
         write_new(&self.uploads, &safe_name(name), 0o644, |file| copy(from, file).map_err(failed))
@@ -87,6 +85,14 @@ impl Exchange for Files {
 
 /// Below the directory that it is given, and through nothing that leads elsewhere.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
+
+/// At most [`limit`] bytes: more is an error.
+fn copy(from: &File, to: &mut File) -> io::Result<()> {
+    match io::copy(&mut from.take(limit() + 1), to)? {
+        copied if copied > limit() => Err(io::Error::other("it is longer than it may be")),
+        _ => Ok(()),
+    }
+}
 
 /// The caller's own ids mean nothing to a file system of the box; those of its root, which owns the directory, do (user_namespaces(7)).
 fn become_root() -> nix::Result<()> {

@@ -32,7 +32,6 @@ pub use files::Files;
 pub use host::{Groups, IdError, groups, identity, remove_left_cgroups};
 pub use inner::inner_main;
 pub use launch::{Launch, Supplies};
-pub use launcher::{LaunchError, Launched, STILL};
 pub use outer::outer_main;
 pub use torbox_sys::close_on_exec;
 

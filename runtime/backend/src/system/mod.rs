@@ -1,13 +1,30 @@
-//! What differs between the systems on which torbox talks to engines: one module for each, with the same functions.
+//! What differs between the systems on which torbox talks to engines: one module for each, with the same functions. What is the same
+//! wherever there is no Linux is in `elsewhere`.
 //!
 //! Nothing of the native backend is here, which is Linux's alone.
 
+#[cfg(not(target_os = "linux"))]
+pub(crate) mod elsewhere;
+#[cfg(target_os = "linux")]
+pub(crate) mod linux;
 #[cfg(unix)]
-mod unix;
+pub(crate) mod unix;
 #[cfg(windows)]
-mod windows;
+pub(crate) mod windows;
 
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::Incoming;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use elsewhere::{give_back_memory, processes, program};
+#[cfg(target_os = "linux")]
+pub use linux::Incoming;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{give_back_memory, processes, program};
 #[cfg(unix)]
-pub(crate) use unix::{connect, fill_random, give_back_memory, is_trusted, kernel, owner, processes};
+pub use unix::Directory;
+#[cfg(unix)]
+pub(crate) use unix::{alone, connect, fill_random, has_pipe, is_trusted, kernel, owner};
 #[cfg(windows)]
-pub(crate) use windows::{connect, fill_random, give_back_memory, is_trusted, kernel, owner, processes};
+pub use windows::Directory;
+#[cfg(windows)]
+pub(crate) use windows::{alone, connect, fill_random, has_pipe, is_trusted, kernel, owner};

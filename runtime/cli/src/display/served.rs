@@ -2,11 +2,10 @@
 
 use super::{LISTENER, Lease, Mode, Opened};
 use crate::error::CliError;
+use crate::system;
 use crate::terminal;
 use crate::viewer::VIEWER;
-use std::fs::DirBuilder;
 use std::io::{self, BufRead, BufReader, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use torbox_plan::{Display, SocketAccess};
@@ -14,7 +13,7 @@ use torbox_plan::{Display, SocketAccess};
 /// Starts what serves the page, with the display's socket in `place`, and says where the page is. It ends with the lease.
 pub(super) fn open(place: &Path) -> Result<Opened, CliError> {
     let socket = place.join(LISTENER);
-    DirBuilder::new().mode(0o700).create(place).map_err(|source| CliError::Path { path: place.to_owned(), source })?;
+    system::make_private(place).map_err(|source| CliError::Path { path: place.to_owned(), source })?;
     let failed = |source| CliError::System("serve the box as a page", source);
     let (ends, lifeline) = io::pipe().map_err(failed)?;
     let own = std::env::current_exe().map_err(failed)?;

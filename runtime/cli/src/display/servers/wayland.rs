@@ -1,7 +1,7 @@
 //! Wayland: a listener of the box's own in a security context where the compositor has them ("security-context-v1" of
 //! wayland-protocols), else the user's own socket. In both cases the display's container filters what is said.
 
-use super::{LISTENER, Lease, Mode, Opened, access, connect, variable};
+use super::{Held, LISTENER, Lease, Mode, Opened, access, connect, variable};
 use crate::error::CliError;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -47,7 +47,7 @@ pub(super) fn open_in_context(name: OsString, place: &Path) -> Result<Opened, Cl
         display: Display::Wayland { socket: path, access: SocketAccess::Everyone },
         cookie: Vec::new(),
         mode: Mode::Wayland,
-        lease: Lease::Context { _close: close },
+        lease: Lease::Server { _held: Held::Context { _close: close } },
     })
 }
 

@@ -1,6 +1,6 @@
 //! X11: as a client whom the server does not trust (`security.rs`), or as any client of the user.
 
-use super::{Lease, Mode, Opened, access, connect, security};
+use super::{Held, Lease, Mode, Opened, access, connect, security};
 use crate::error::CliError;
 use std::path::{Path, PathBuf};
 use torbox_plan::Display;
@@ -39,7 +39,7 @@ pub(super) fn open_untrusted(name: &str) -> Result<Opened, CliError> {
     let key = security::untrusted(&server.connection).map_err(|reason| CliError::Untrusted { socket: server.socket.clone(), reason })?;
     // The cookie lives as long as this connection.
     let connection = open(&server.socket, server.screen, &key)?;
-    server.opened(&key, Mode::X11Untrusted, Lease::Untrusted { _connection: Box::new(connection) })
+    server.opened(&key, Mode::X11Untrusted, Lease::Server { _held: Held::Untrusted { _connection: Box::new(connection) } })
 }
 
 /// With the user's own cookie.
