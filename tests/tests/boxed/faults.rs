@@ -208,7 +208,8 @@ pub(crate) fn display_servers(stage: &Stage<'_>) {
     assert!(code.is_some_and(|code| code != 0) && running.said().contains("not ready within 20 s: display\n"), "{code:?} {}", running.said());
     display.process().send(Signal::CONT).unwrap();
     before.assert_gone(END, "after a server that stood still in the launch");
-    when_it_is_killed(stage, display.process(), &of_server);
+    let said = when_it_is_killed(stage, display.process(), &of_server);
+    assert!(said.contains("display ended with code 1") && said.contains("hint: is the display server still there?"), "{said}");
 
     let compositor = Weston::start(stage.wayland_user()).unwrap();
     let of_compositor = |name: &str| {
@@ -239,7 +240,7 @@ fn while_it_stands_still(stage: &Stage<'_>, server: ProcessId, open: &dyn Fn(&st
     before.assert_gone(END, "after a server that stood still");
 }
 
-fn when_it_is_killed(stage: &Stage<'_>, server: ProcessId, open: &dyn Fn(&str) -> RunningBox) {
+fn when_it_is_killed(stage: &Stage<'_>, server: ProcessId, open: &dyn Fn(&str) -> RunningBox) -> String {
     let before = stage.before(&["orphan"]);
     let mut running = open("orphan");
     running.wait_until_said("Confine", soon(40)).unwrap();
@@ -248,4 +249,5 @@ fn when_it_is_killed(stage: &Stage<'_>, server: ProcessId, open: &dyn Fn(&str) -
     let code = running.ended(soon(40)).unwrap();
     assert!(code.is_some_and(|code| code != 0), "{code:?} {}", running.said());
     before.assert_gone(END, "after a server was killed");
+    running.said()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use torbox_tests::boxed::{Part, RunningBox, readable};
 use torbox_tests::display::client::Client;
-use torbox_tests::display::{Input, SIZE, Xvfb};
+use torbox_tests::display::{Input, SIZE, Xvfb, read_text};
 use torbox_tests::process::all;
 use torbox_tests::testnet::Via;
 use torbox_tests::wait;
@@ -117,7 +117,12 @@ impl<'a> Hands<'a> {
             let log = self.stage.ground.net.web_log();
             log.wait_for(mark, soon(3), |request| request.via == Via::Exit && request.path == path).unwrap()
         });
-        assert!(felt.is_some(), "{path} was not felt; torbox said last:\n{}", self.running.said_last());
+        assert!(felt.is_some(), "{path} was not felt; the screen shows\n{}\ntorbox said last:\n{}", self.on_screen(), self.running.said_last());
+    }
+
+    fn on_screen(&self) -> String {
+        let shot = self.stage.out.path().join("unfelt.png");
+        self.display.screenshot(&shot).and_then(|()| read_text(&shot)).unwrap_or_else(|error| error.to_string())
     }
 
     fn point_and_turn(&self) {
@@ -150,10 +155,13 @@ impl<'a> Hands<'a> {
     /// through the page, and what follows at once would go there too.
     fn paste_an_address(&self, url: &str) {
         let other = Copied::new(self.display, url);
+        // A page asks for it once, and then has it; what came of that may have been missed.
+        let mut given = false;
         self.until_felt("/pasted", || {
             self.input.button(1, ADDRESS.0, ADDRESS.1).unwrap();
             self.input.press(&["Control", "v"]).unwrap();
-            if other.gives() {
+            given |= other.gives();
+            if given {
                 self.input.press(&["Return"]).unwrap();
             }
         });
