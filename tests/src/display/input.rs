@@ -75,19 +75,6 @@ impl Input {
         self.done()
     }
 
-    /// Presses a button here and keeps it down.
-    pub fn down(&self, button: u8, x: i16, y: i16) -> Result<()> {
-        self.fake(MOTION_NOTIFY_EVENT, 0, x, y)?;
-        self.fake(BUTTON_PRESS_EVENT, button, 0, 0)?;
-        self.done()
-    }
-
-    /// Lets go of it.
-    pub fn up(&self, button: u8) -> Result<()> {
-        self.fake(BUTTON_RELEASE_EVENT, button, 0, 0)?;
-        self.done()
-    }
-
     /// Types `text`, which must be Latin-1: there a character's keysym is its number.
     pub fn write(&self, text: &str) -> Result<()> {
         for c in text.chars() {

@@ -32,25 +32,23 @@ impl Reaction {
         Ok(Self { connection, root, input: server.input()? })
     }
 
-    /// Presses the left button at this place, waits until its colour is another, and lets go; `None` when `deadline` passes first.
+    /// Presses the left button at this place and lets go, and waits until its colour is another; `None` when `deadline` passes first.
     pub fn to_button(&self, x: i16, y: i16, deadline: Instant) -> Result<Option<Duration>> {
         let before = self.colour(x, y)?;
         let begun = Instant::now();
-        self.input.down(1, x, y)?;
-        let changed = loop {
+        self.input.button(1, x, y)?;
+        loop {
             let mut drawn = false;
             while self.connection.poll_for_event()?.is_some() {
                 drawn = true;
             }
             if drawn && self.colour(x, y)? != before {
-                break Some(begun.elapsed());
+                return Ok(Some(begun.elapsed()));
             }
             if !drawn && !wait::readable(self.connection.stream().as_fd(), deadline)? {
-                break None;
+                return Ok(None);
             }
-        };
-        self.input.up(1)?;
-        Ok(changed)
+        }
     }
 
     fn colour(&self, x: i16, y: i16) -> Result<Vec<u8>> {

@@ -131,7 +131,10 @@ impl Desk {
                 window.damage = Rect::of(size);
                 let (title, least, most) = (window.title.clone(), window.least, window.most);
                 let parent = window.parent;
+                // What it became before it was there.
+                let frames = [(window.fullscreen, Frame::Fullscreen(true)), (window.maximized, Frame::Maximized(true))];
                 self.wishes.extend([Wish::Open { window: id, size, parent }, Wish::Title { window: id, title }, Wish::Limits { window: id, least, most }]);
+                self.wishes.extend(frames.into_iter().filter_map(|(is, frame)| is.then_some(Wish::Frame { window: id, frame })));
             }
             (None, Some(_)) => self.unmapped(id),
             _ => {}
