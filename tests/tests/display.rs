@@ -6,14 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::io::IoSlice;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use torbox_tests::display::client::{Client, Event, Global, message};
-use torbox_tests::display::{Desktop, Filtered, Sway, Weston, Xvfb};
+use torbox_tests::display::{Desktop, Filtered, SIZE, Sway, Weston, Xvfb, kiosk};
+use torbox_tests::testnet::daemon::stop;
 use torbox_tests::user::TestUser;
-use torbox_tests::{lock, require};
+use torbox_tests::{lock, require, wait};
 
 /// What a client of sway can use against the others and their user.
 const WEAPONS: [&str; 15] = [
@@ -230,6 +232,26 @@ fn noise_in_a_nested_display_ends_its_client_alone() {
     server.picture().unwrap();
 }
 
+/// A window that is to fill the screen before it is there does so.
+#[test]
+fn a_window_opens_as_large_as_the_screen() {
+    require!("root", "Xvfb", "firefox-esr", "unshare");
+    let server = Xvfb::start().unwrap();
+    let display = Filtered::nested(&server).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    // In a network of its own, in which it finds nobody.
+    let mut alone = Command::new("unshare");
+    alone.args(["--net", "firefox-esr"]);
+    let mut firefox = kiosk(alone, home.path(), "about:blank").unwrap().env("WAYLAND_DISPLAY", display.socket()).env("MOZ_ENABLE_WAYLAND", "1").spawn().unwrap();
+    let mut last = None;
+    let fills = wait::retry(Duration::from_millis(100), Instant::now() + Duration::from_secs(60), || {
+        last = server.window("torbox: ").unwrap();
+        last.filter(|(_, size)| *size == SIZE)
+    });
+    stop(&mut firefox);
+    assert!(fills.is_some(), "{last:?}");
+}
+
 fn make_noise(display: &Filtered) {
     let mut steady = Client::connect(&display.socket()).unwrap();
     let mut noise = Noise(0x2545_f491_4f6c_dd1d);
@@ -310,7 +332,7 @@ fn the_filter_adds_less_than_half_a_millisecond() {
         let mut clients = [Client::connect(&sway.socket()).unwrap(), Client::connect(&display.socket()).unwrap()];
         let mut times = [Vec::new(), Vec::new()];
         for round in 0..1000 {
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             clients[round % 2].round_trip().unwrap();
             times[round % 2].push(begun.elapsed().as_micros());
         }

@@ -9,6 +9,15 @@ pub(crate) fn names(roles: &[Role]) -> String {
     roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ")
 }
 
+/// What can be done about the end of a role.
+pub(crate) const fn hint_of_lost(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Tor => Some("what tor said last stands above; --verbose shows all of it"),
+        Role::Display => Some("is the display server still there? a box ends with what shows it"),
+        Role::Gate | Role::Browser => None,
+    }
+}
+
 /// proc_pid_status(5).
 pub(crate) struct Status(BTreeMap<String, String>);
 

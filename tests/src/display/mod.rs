@@ -1,8 +1,10 @@
 //! Displays that tests can look at: an X server and a Wayland compositor without a screen, pictures of them, what is written on
 //! the pictures, and the moment a window appears.
 
+use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -33,11 +35,22 @@ use crate::process;
 pub const SIZE: (u16, u16) = (1280, 800);
 
 /// Firefox's `user.js` without what a new profile would ask and fetch first.
-pub const FIREFOX_SETTINGS: &str = r#"user_pref("browser.aboutwelcome.enabled", false);
+const FIREFOX_SETTINGS: &str = r#"user_pref("browser.aboutwelcome.enabled", false);
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);
 user_pref("termsofuse.bypassNotification", true);
 "#;
+
+/// `firefox`, a command that runs this machine's Firefox, on `url` in a window as large as the screen, with a new profile in the directory `home`. Of displays
+/// it knows none yet.
+pub fn kiosk(mut firefox: Command, home: &Path, url: &str) -> Result<Command> {
+    fs::create_dir_all(home)?;
+    fs::write(home.join("user.js"), FIREFOX_SETTINGS)?;
+    firefox.args(["--no-remote", "--kiosk", "--profile"]).arg(home).arg(url);
+    firefox.env("HOME", home).env("TMPDIR", home).env("XDG_RUNTIME_DIR", home).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    firefox.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    Ok(firefox)
+}
 
 /// The text on a picture, as tesseract(1) reads it; lines in reading order. tesseract expects letters as a scanner sees them, so
 /// the picture is enlarged first.

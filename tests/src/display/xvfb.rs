@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use x11rb::protocol::xproto::{ConnectionExt, ImageFormat, Screen};
+use x11rb::protocol::xproto::{AtomEnum, ConnectionExt, ImageFormat, Screen, Window};
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use super::{Input, Picture, SIZE, Watch};
@@ -148,6 +148,20 @@ impl Xvfb {
         let mut command = Command::new("setxkbmap");
         command.args(["-layout", layout]).env("DISPLAY", self.display()).env("XAUTHORITY", self.auth_file());
         process::output(&mut command).context("cannot set the layout").map(drop)
+    }
+
+    /// The window on it whose title begins so, and its size.
+    pub fn window(&self, title: &str) -> Result<Option<(Window, (u16, u16))>> {
+        let connection = self.connect()?;
+        for window in connection.query_tree(screen(&connection)?.root)?.reply()?.children {
+            // One that is gone by now has none.
+            let Ok(name) = connection.get_property(false, window, AtomEnum::WM_NAME, AtomEnum::STRING, 0, 64)?.reply() else { continue };
+            if name.value.starts_with(title.as_bytes()) {
+                let size = connection.get_geometry(window)?.reply()?;
+                return Ok(Some((window, (size.width, size.height))));
+            }
+        }
+        Ok(None)
     }
 
     /// A hand on its mouse and keyboard.

@@ -13,7 +13,7 @@ use torbox_tests::wait;
 use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
-    Atom, AtomEnum, ConfigureWindowAux, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, Window, WindowClass,
+    Atom, AtomEnum, ConfigureWindowAux, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, WindowClass,
 };
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
@@ -50,7 +50,7 @@ fn copied_by_the_user_alone(stage: &Stage<'_>, display: &Xvfb, hands: &Hands<'_>
     let text = "no such page";
     hands.copy_out(text, || {
         let done = stage.installed.command_on(display, None, ["copy", "nested"]).unwrap().output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(matches!(done.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&done.stderr));
     });
     let program = stage.installed.program().display().to_string();
     let holders = || all().unwrap().into_iter().filter(|process| process.command_line() == format!("{program} __clipboard")).count();
@@ -172,11 +172,10 @@ impl<'a> Hands<'a> {
         self.copy();
         let early = wait::retry(Duration::from_millis(500), soon(3), || copied(self.display).filter(|copied| copied.contains(text)));
         assert_eq!(early, None, "nobody asked for it");
+        // The browser is not asked whether it has copied by now: what is not there is taken the next time.
         let came = wait::retry(Duration::from_secs(1), soon(PATIENCE), || {
             self.copy();
-            std::thread::sleep(Duration::from_secs(1));
             taken();
-            std::thread::sleep(Duration::from_secs(1));
             copied(self.display).filter(|copied| copied.contains(text))
         });
         assert!(came.is_some(), "{:?}; torbox said last:\n{}", copied(self.display), self.running.said_last());
@@ -199,7 +198,6 @@ impl<'a> Hands<'a> {
         let printed = wait::retry(Duration::from_secs(1), soon(PATIENCE), || {
             self.press_at((400, 500));
             self.copy();
-            std::thread::sleep(Duration::from_secs(1));
             let printed = self.stage.call(&["copy", "--print", name]);
             let found = (printed.0 == Some(0) && printed.1.contains(text)).then_some(());
             last = Some(printed);
@@ -214,7 +212,7 @@ impl<'a> Hands<'a> {
         self.until_felt("/hands", || self.address(|| self.input.write(url).unwrap()));
         shown(self.stage, self.display, TEXT, self.running);
         let server = self.display.connect().unwrap();
-        let window = window_of(&server);
+        let (window, _) = self.display.window("torbox: ").unwrap().expect("the box has a window");
         let mut width = 800;
         self.until_felt("/felt/narrower", || {
             width -= 100;
@@ -222,13 +220,6 @@ impl<'a> Hands<'a> {
         });
         self.until_felt("/felt/wider", || self.input.press(&["F11"]).unwrap());
     }
-}
-
-/// The box's own window: the one that says so.
-fn window_of(server: &RustConnection) -> Window {
-    let all = server.query_tree(server.setup().roots[0].root).unwrap().reply().unwrap().children;
-    let title = |window: &Window| server.get_property(false, *window, AtomEnum::WM_NAME, AtomEnum::STRING, 0, 64).unwrap().reply().unwrap().value;
-    all.into_iter().find(|window| title(window).starts_with(b"torbox: ")).expect("the box has a window")
 }
 
 /// The clipboard of the X server, as any program can have it.

@@ -1,12 +1,11 @@
 //! A box where there is no display server (`--display served`): its page in a real browser of the user's, what hands can do there, and
 //! who does not get in.
 
-use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use torbox_tests::boxed::{RunningBox, readable};
-use torbox_tests::display::{FIREFOX_SETTINGS, Xvfb};
+use torbox_tests::display::{Xvfb, kiosk};
 use torbox_tests::engine::{Engine, Kind};
 use torbox_tests::testnet::daemon::stop;
 use torbox_tests::testnet::{Namespace, Via};
@@ -25,14 +24,8 @@ struct Ordinary(Child);
 impl Ordinary {
     /// Its window fills the screen, so that a place of the page is a place of the screen.
     fn start(display: &Xvfb, place: &Namespace, home: &Path, url: &str) -> Self {
-        let profile = home.join("profile");
-        fs::create_dir_all(&profile).unwrap();
-        fs::write(profile.join("user.js"), FIREFOX_SETTINGS).unwrap();
-        let mut command = place.command("firefox-esr");
-        command.args(["--no-remote", "--kiosk", "--profile"]).arg(&profile).arg(url);
-        command.env("DISPLAY", display.display()).env("XAUTHORITY", display.auth_file()).env("HOME", home).env("TMPDIR", home).env_remove("WAYLAND_DISPLAY");
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        let mut command = kiosk(place.command("firefox-esr"), &home.join("profile"), url).unwrap();
+        Self(command.env("DISPLAY", display.display()).env("XAUTHORITY", display.auth_file()).spawn().unwrap())
     }
 }
 

@@ -85,8 +85,7 @@ impl EngineError {
             Self::Mismatch { .. } => "nothing was started; this engine does not give, or does not tell of, what the box needs",
             Self::Slow { .. } => "is the engine overloaded or stuck? torbox leaves nothing behind once it answers again",
             Self::Escaped(_) => "please report this: `torbox audit` shows all that was tried",
-            Self::Lost(Role::Tor, _) => "what tor said last stands above; --verbose shows all of it",
-            Self::Lost(Role::Display, _) => "is the display server still there? a box ends with what shows it",
+            Self::Lost(role, _) => return texts::hint_of_lost(*role).map(str::to_owned),
             _ => return None,
         };
         Some(hint.to_owned())

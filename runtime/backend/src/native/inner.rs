@@ -90,8 +90,7 @@ fn hint(error: &InnerError) -> Option<String> {
     match error {
         InnerError::Mismatch { .. } => Some("nothing was started; this kernel or its security module does not give what the box needs".to_owned()),
         InnerError::Escaped(_) => Some("please report this: `torbox audit` shows all that was tried".to_owned()),
-        InnerError::Lost(Role::Tor, _) => Some("what tor said last stands above; --verbose shows all of it".to_owned()),
-        InnerError::Lost(Role::Display, _) => Some("is the display server still there? a box ends with what shows it".to_owned()),
+        InnerError::Lost(role, _) => texts::hint_of_lost(*role).map(str::to_owned),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 //! [`COPIED`] and some of the text's bytes in hexadecimal, and then one without any. Nothing is written that would have to wait (pipe(7)).
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::write;
+use rustix::io::{Errno, write};
 use rustix::stdio::stdout;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -34,6 +34,7 @@ impl Outlet {
             }
             match write(out, line.as_bytes()) {
                 Ok(_) => drop(self.lines.pop_front()),
+                Err(Errno::INTR) => {}
                 Err(_) => self.lines.clear(),
             }
         }

@@ -2,13 +2,12 @@
 //! colour changes on the screen, beside the same browser on the bare socket of the same server, in turn. No box is around either.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use torbox_tests::display::{FIREFOX_SETTINGS, Filtered, Reaction, SIZE, Sway, Xvfb};
+use torbox_tests::display::{Filtered, Reaction, SIZE, Sway, Xvfb, kiosk};
 use torbox_tests::process::ProcessId;
 use torbox_tests::testnet::daemon::{self, Lifetime};
 use torbox_tests::testnet::{Namespace, Via, WebLog, config, helper};
@@ -101,13 +100,7 @@ fn all(user: &TestUser, place: &Namespace, work: &Path, log: &WebLog) -> Result<
 
 /// The browser on the page of that name.
 fn browser(place: &Namespace, profile: &Path, page: &str) -> Result<Command> {
-    fs::create_dir_all(profile)?;
-    fs::write(profile.join("user.js"), FIREFOX_SETTINGS)?;
-    let mut command = place.command("firefox-esr");
-    command.args(["--no-remote", "--kiosk", "--profile"]).arg(profile).arg(format!("http://{}/{page}", config::WEB));
-    command.env("HOME", profile).env("TMPDIR", profile).env("XDG_RUNTIME_DIR", profile).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    Ok(command)
+    kiosk(place.command("firefox-esr"), profile, &format!("http://{}/{page}", config::WEB))
 }
 
 /// Milliseconds from each press to the screen.
