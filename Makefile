@@ -18,7 +18,7 @@ SNOWFLAKE := out/snowflake
 DIST    ?= out/dist
 # How hard to compress them.
 LEVEL   ?= 6
-SUMS    := cd $(DIST) && sha256sum -- *.deb *.tar.xz *.tar.gz 2>/dev/null > SHA256SUMS || true
+SUMS    := cd $(DIST) && sha256sum -- *.deb *.tar.xz *.tar.gz *.zip 2>/dev/null > SHA256SUMS || true
 # Where zsh looks for what was not packaged; Debian's packages have a place of their own.
 ZSH     ?= site-functions
 
@@ -161,8 +161,10 @@ dist-platforms: programs $(ZIG)
 	@for program in init gate display; do install -D -m 755 $(TARGET)/aarch64-unknown-linux-musl/dist/torbox-$$program $(TARGET)/libexec-aarch64/torbox/$$program || exit 1; done
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1); mkdir -p $(DIST); \
 	pack() { name=torbox-$$version-$$1; rm -rf out/platform && install -D -m 755 $$2 out/platform/$$name/bin/$$(basename $$2) && install -D -m 755 -t out/platform/$$name/libexec/torbox $$3/init $$3/gate $$3/display && \
-	  cp README.md CHANGELOG.md SECURITY.md LICENSE-* out/platform/$$name && tar -C out/platform --sort=name --owner=0 --group=0 --numeric-owner -czf $(DIST)/$$name.tar.gz $$name && rm -rf out/platform && echo $(DIST)/$$name.tar.gz; }; \
-	pack $(WINDOWS) $(TARGET)/$(WINDOWS)/release/torbox.exe $(LIBEXEC) && pack $(MACOS) $(TARGET)/$(MACOS)/release/torbox $(TARGET)/libexec-aarch64/torbox
+	  cp README.md CHANGELOG.md SECURITY.md LICENSE-* out/platform/$$name && shift 3 && "$$@" && rm -rf out/platform; }; \
+	zipped() { ( cd out/platform && python3 -m zipfile -c $(abspath $(DIST))/$$name.zip $$name ) && echo $(DIST)/$$name.zip; }; \
+	tarred() { tar -C out/platform --sort=name --owner=0 --group=0 --numeric-owner -czf $(DIST)/$$name.tar.gz $$name && echo $(DIST)/$$name.tar.gz; }; \
+	pack $(WINDOWS) $(TARGET)/$(WINDOWS)/release/torbox.exe $(LIBEXEC) zipped && pack $(MACOS) $(TARGET)/$(MACOS)/release/torbox $(TARGET)/libexec-aarch64/torbox tarred
 	@$(SUMS)
 
 install: build install-built

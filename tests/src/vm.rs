@@ -204,15 +204,14 @@ impl Guest {
         let mut child = qemu.stdin(Stdio::null()).spawn().context("cannot run qemu")?;
         let said = || wait::text_so_far(&console).replace('\r', "");
         let ended = wait::retry(Duration::from_millis(100), Instant::now() + PATIENCE, || match child.try_wait() {
-            Ok(None) if is_enough(&said()) => Some(Ok(None)),
-            other => other.map(|status| status.map(Some)).transpose(),
+            Ok(None) => is_enough(&said()).then_some(Ok(())),
+            Ok(Some(_)) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
         });
-        if !matches!(ended, Some(Ok(Some(_)))) {
-            child.kill()?;
-            child.wait()?;
-        }
+        child.kill()?;
+        child.wait()?;
         let said = said();
-        ensure!(ended.is_some(), "the guest did not end within {PATIENCE:?}; it said:\n{said}");
+        ensure!(ended.transpose()?.is_some(), "the guest did not end within {PATIENCE:?}; it said:\n{said}");
         Ok(said)
     }
 

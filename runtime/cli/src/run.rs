@@ -304,6 +304,7 @@ struct Shown {
     auditor: Option<Stream>,
     /// Who awaits what the browser copied.
     copier: Option<Stream>,
+    /// How the box is shown.
     mode: Mode,
 }
 
