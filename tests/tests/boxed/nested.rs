@@ -179,8 +179,7 @@ impl<'a> Hands<'a> {
             copied(self.display).filter(|copied| copied.contains(text))
         });
         assert!(came.is_some(), "{:?}; torbox said last:\n{}", copied(self.display), self.running.said_last());
-        // What is marked is not read.
-        self.input.click(400, 500).unwrap();
+        self.unmark();
     }
 
     fn copy(&self) {
@@ -204,7 +203,12 @@ impl<'a> Hands<'a> {
             found
         });
         assert!(printed.is_some(), "{last:?}; torbox said last:\n{}", self.running.said_last());
-        self.input.click(400, 500).unwrap();
+        self.unmark();
+    }
+
+    /// What is marked is not read. A second click at one place would mark again.
+    fn unmark(&self) {
+        self.input.click(500, 600).unwrap();
     }
 
     /// The browser follows its window's size, and fills the screen when it is told to.
