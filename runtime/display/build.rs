@@ -76,11 +76,36 @@ struct Batch {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Crossing {
+    event: Option<String>,
+    request: Option<String>,
+    way: Crosses,
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Crosses {
+    In,
+    Out,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hand {
+    event: String,
+    stamp: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Wayland {
     batch: Vec<Batch>,
     global: Vec<Global>,
     constant: Vec<Constant>,
     choice: Vec<Choice>,
+    crossing: Vec<Crossing>,
+    hand: Vec<Hand>,
 }
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -109,26 +134,46 @@ fn wayland_tables(policy: &Wayland) -> Outcome<String> {
     }
     writeln!(text, "];\n/// Arguments that are constant.\npub const CONSTANTS: &[Constant] = &[")?;
     for Constant { event, request, set, reason } in &policy.constant {
-        let (way, name) = match (event, request) {
-            (Some(name), None) => ("Event", name),
-            (None, Some(name)) => ("Request", name),
-            _ => return Err("a constant is of one event or of one request".into()),
-        };
-        let (interface, message) = name.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?;
+        let (way, interface, message) = way(event.as_deref(), request.as_deref())?;
         let set: String = set.iter().map(|(place, fixed)| format!("({place}, {}), ", fixed_value(fixed))).collect();
         writeln!(text, "Constant {{ way: Way::{way}, interface: {interface:?}, message: {message:?}, set: &[{set}], reason: {reason:?} }},")?;
     }
     writeln!(text, "];\n/// Events that go on only with certain values.\npub const CHOICES: &[Choice] = &[")?;
     for Choice { event, argument, only, reason } in &policy.choice {
-        let (interface, message) = event.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?;
+        let (interface, message) = parts(event)?;
         writeln!(text, "Choice {{ interface: {interface:?}, message: {message:?}, argument: {argument}, only: &{only:?}, reason: {reason:?} }},")?;
     }
     writeln!(text, "];\n/// Events that go on together.\npub const BATCHES: &[Batch] = &[")?;
     for Batch { end, since, reason } in &policy.batch {
-        let (interface, end) = end.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?;
+        let (interface, end) = parts(end)?;
         writeln!(text, "Batch {{ interface: {interface:?}, end: {end:?}, since: {since}, reason: {reason:?} }},")?;
     }
+    writeln!(text, "];\n/// Messages that carry what was copied over the window's edge.\npub const CROSSINGS: &[Crossing] = &[")?;
+    for Crossing { event, request, way: crosses, reason } in &policy.crossing {
+        let (way, interface, message) = way(event.as_deref(), request.as_deref())?;
+        writeln!(text, "Crossing {{ way: Way::{way}, interface: {interface:?}, message: {message:?}, crosses: Crosses::{crosses:?}, reason: {reason:?} }},")?;
+    }
+    writeln!(text, "];\n/// Events of the user's hands.\npub const HANDS: &[Hand] = &[")?;
+    for Hand { event, stamp } in &policy.hand {
+        let (interface, message) = parts(event)?;
+        writeln!(text, "Hand {{ interface: {interface:?}, message: {message:?}, stamp: {stamp:?} }},")?;
+    }
     Ok(text + "];\n")
+}
+
+/// Which way a message goes, its interface and its name.
+fn way<'a>(event: Option<&'a str>, request: Option<&'a str>) -> Outcome<(&'static str, &'a str, &'a str)> {
+    let (way, name) = match (event, request) {
+        (Some(name), None) => ("Event", name),
+        (None, Some(name)) => ("Request", name),
+        _ => return Err("a rule is of one event or of one request".into()),
+    };
+    let (interface, message) = parts(name)?;
+    Ok((way, interface, message))
+}
+
+fn parts(name: &str) -> Outcome<(&str, &str)> {
+    Ok(name.split_once('.').ok_or("a message is named INTERFACE.MESSAGE")?)
 }
 
 fn fixed_value(fixed: &Fixed) -> String {

@@ -153,6 +153,11 @@ fn a_nested_display_is_had_of_a_server_that_trusts_everyone_and_said_to_be() {
     as_one!(ground::Kind::User, nested::on_a_server_without_the_extension);
 }
 
+#[test]
+fn what_is_copied_goes_the_ways_that_the_user_wants() {
+    as_one!(ground::Kind::User, nested::one_way);
+}
+
 /// Bridges, right, wrong and dead.
 #[test]
 fn through_a_bridge_nobody_else_is_contacted() {

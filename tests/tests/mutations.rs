@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use torbox_plan::oci::{self, Sources, Uptime};
 use torbox_plan::{
-    BoxName, CgroupAccess, ClientAuth, Container, Display, Host, IdRange, Identity, Image, Intent, Limits, Link, Memory, Mount, Plan, Program, Proof, Role, Start, SuppliedFile, seccomp,
+    BoxName, CgroupAccess, ClientAuth, Clipboard, Container, Display, Host, IdRange, Identity, Image, Intent, Limits, Link, Memory, Mount, Plan, Program, Proof, Role, Start, SuppliedFile, seccomp,
 };
 use torbox_tests::boxed::{Installed, Who, kept_dir};
 use torbox_tests::process;
@@ -354,6 +354,8 @@ fn planned() -> Container {
         start: Start::Listening,
         torrc: String::new(),
         resolver: None,
+        clipboard: Clipboard::Both,
+        jitter: 0,
         limits: Limits::default(),
     };
     let identity = Identity::Root { ids: IdRange { start: 2_000_000_000, count: 65_536 } };

@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 use torbox_images::{Arch, Day, ImageName, Mirror, Via};
-use torbox_plan::{Address, AddressError, BoxName};
+use torbox_plan::{Address, AddressError, BoxName, Clipboard};
 
 /// Runs Tor Browser in a box that does not know who you are.
 #[derive(Debug, Parser)]
@@ -404,6 +404,14 @@ pub(crate) struct Box {
     /// Which display to show the browser on.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) display: DisplayChoice,
+    /// Which way a copied text may go over the edge of the browser's window.
+    ///
+    /// Where torbox shows the browser on a display of the box's own, a text goes either way by an act of yours alone, whatever this says.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) clipboard: ClipboardChoice,
+    /// Delay keys and the pointer by random times of up to so many milliseconds, so that a page does not know you by how you type.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub(crate) input_jitter: u16,
     /// Start the browser once tor is connected, and not before.
     #[arg(long)]
     pub(crate) wait: bool,
@@ -531,6 +539,31 @@ impl Browser {
         match self {
             Self::TorBrowser => "Tor Browser in a box",
             Self::FirefoxEsr => "Firefox ESR in a box, NOT ANONYMOUS",
+        }
+    }
+}
+
+/// Which way a copied text may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClipboardChoice {
+    /// Into the browser and out of it.
+    #[default]
+    Both,
+    /// Into the browser alone.
+    In,
+    /// Out of it alone.
+    Out,
+    /// Neither.
+    None,
+}
+
+impl From<ClipboardChoice> for Clipboard {
+    fn from(choice: ClipboardChoice) -> Self {
+        match choice {
+            ClipboardChoice::Both => Self::Both,
+            ClipboardChoice::In => Self::In,
+            ClipboardChoice::Out => Self::Out,
+            ClipboardChoice::None => Self::None,
         }
     }
 }

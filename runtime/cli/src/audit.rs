@@ -19,7 +19,7 @@ use std::fmt::Write;
 use std::io;
 use std::process::{Command, Stdio};
 use torbox_plan::engine::given_up;
-use torbox_plan::{Program, paths};
+use torbox_plan::{Clipboard, Program, paths};
 
 /// One attempt, as init reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +64,8 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(mode: Mode) -> Self {
-        Self { display: mode.name().to_owned(), leaves_open: mode.leaves_open().map(str::to_owned) }
+    fn of(mode: Mode, clipboard: Clipboard) -> Self {
+        Self { display: mode.name().to_owned(), leaves_open: mode.leaves_open(clipboard) }
     }
 }
 
@@ -108,7 +108,7 @@ fn in_fresh_box(dirs: &Dirs, of: &args::Box) -> Result<(Vec<Row>, Shown), CliErr
         .and_then(|request| watch(&claim, request, of.verbose, &mut keep));
     claim.release()?;
     match ended? {
-        Some(0) => read(&lines).map(|rows| (judge(rows, in_engine), Shown::of(mode))),
+        Some(0) => read(&lines).map(|rows| (judge(rows, in_engine), Shown::of(mode, of.clipboard.into()))),
         Some(code) => Err(CliError::Browser(code)),
         None => Err(CliError::Killed),
     }
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_open_and_what_was_not_tried_is_said() {
         let rows = read(&LINES.map(str::to_owned)).unwrap();
-        let table = table(&rows, &Shown::of(Mode::X11Trusted));
+        let table = table(&rows, &Shown::of(Mode::X11Trusted, Clipboard::Both));
         assert!(table.contains("G1       1     1     0  no network"), "{table}");
         assert!(table.contains("OPEN G1 b: could find b: eth0") && table.contains("not here, G5: c: no gate\nnot closed by display x11-trusted: the browser can read every key"), "{table}");
         assert!(table.ends_with("\n1 of 2 attempts succeeded"), "{table}");
@@ -253,10 +253,10 @@ mod tests {
     #[test]
     fn a_program_is_told_how_the_box_was_shown() {
         let rows = read(&[LINES[0].to_owned()]).unwrap();
-        let told: serde_json::Value = serde_json::from_str(&json(&rows, &Shown::of(Mode::X11Trusted)).unwrap()).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&json(&rows, &Shown::of(Mode::X11Trusted, Clipboard::Both)).unwrap()).unwrap();
         assert_eq!((&told["display"], &told["attempts"][0]["id"]), (&"x11-trusted".into(), &"a".into()));
         assert!(told["leaves_open"].as_str().unwrap().contains("every key"), "{told}");
-        assert!(json(&rows, &Shown::of(Mode::None)).unwrap().starts_with(r#"{"display":"none","leaves_open":null,"#));
+        assert!(json(&rows, &Shown::of(Mode::None, Clipboard::Both)).unwrap().starts_with(r#"{"display":"none","leaves_open":null,"#));
     }
 
     #[test]

@@ -26,13 +26,15 @@ use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
 use torbox_plan::engine::Unsupported;
 use torbox_plan::steps::Action;
-use torbox_plan::{Address, BESIDE, BoxName, COPIED, ClientAuth, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
+use torbox_plan::{Address, BESIDE, BoxName, COPIED, ClientAuth, Clipboard, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
 
 /// A launch and what to say about it.
 pub(crate) struct Request {
     pub(crate) launch: PreparedLaunch,
     state: State,
     pub(crate) mode: Mode,
+    /// Which way a text may go over the edge of its window.
+    pub(crate) clipboard: Clipboard,
     way: Way,
     until: Until,
     /// Kept from being pruned as long as the box runs.
@@ -201,7 +203,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
         bootstrap: 0,
         trouble: None,
         display: opened.mode.name().to_owned(),
-        leaves_open: opened.mode.leaves_open().map(str::to_owned),
+        leaves_open: opened.mode.leaves_open(args.clipboard.into()),
         browser: format!("{} {}", provided.browser.recipe, provided.browser.version),
         anonymous: provided.browser.anonymous,
         browser_process: None,
@@ -217,7 +219,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
         Some(chosen) => (PreparedLaunch::Engine(Box::new(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?)), None),
     };
     progress.end();
-    Ok(Request { launch, state, mode, way, until: Until::Ended, roots, lease })
+    Ok(Request { launch, state, mode, clipboard: args.clipboard.into(), way, until: Until::Ended, roots, lease })
 }
 
 /// What an [`Intent`] is made of.
@@ -241,6 +243,8 @@ pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
         start: if args.wait { Start::Connected } else { Start::Listening },
         torrc: torrc.clone(),
         resolver: resolver.clone(),
+        clipboard: args.clipboard.into(),
+        jitter: args.input_jitter,
         limits: Limits::default(),
     })
 }
@@ -306,6 +310,8 @@ struct Shown {
     copier: Option<Stream>,
     /// How the box is shown.
     mode: Mode,
+    /// Which way a text may go.
+    clipboard: Clipboard,
 }
 
 const TOR_LINES: usize = 20;
@@ -322,13 +328,13 @@ fn answer(mut caller: Stream, error: Option<&str>) {
 /// Launches and watches until the box has ended. The code is that of what ran in the browser's container, if that ended
 /// by itself; its lines go to `output`.
 pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(&str)) -> Result<Option<u8>, CliError> {
-    let Request { launch, state, mode, way, until, roots: _roots, lease: _lease } = request;
+    let Request { launch, state, mode, clipboard, way, until, roots: _roots, lease: _lease } = request;
     warn(&state, mode);
     // Blocked before the runtime is started, so that Ctrl-C is never lost; the runtime resets its own mask.
     let signals = Signals::catch().map_err(|error| CliError::System("watch for signals", error))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode };
+    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode, clipboard };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -407,6 +413,7 @@ impl Shown {
                 }
                 Wish::Audit(_) => {}
                 Wish::Copy(caller) if !self.mode.keeps_what_is_copied() => answer(caller, Some(&format!("with --display {} what the browser copies is not kept for it", self.mode.name()))),
+                Wish::Copy(caller) if !self.clipboard.lets_out() => answer(caller, Some("--clipboard lets no text out of it")),
                 Wish::Copy(caller) if self.copier.is_none() => {
                     launched.ask(Question::Copy)?;
                     self.copier = Some(caller);

@@ -2,14 +2,18 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use torbox_gate::config::Cage;
 
 /// Why a command line is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Not the one form that there is.
-    #[error("usage: torbox-display --listen PATH --server PATH --protocol x11|nested --cookie PATH|wayland|served --cage required|wanted|off")]
+    #[error("usage: torbox-display --listen PATH --server PATH --protocol x11|nested --cookie PATH|wayland|served --clipboard both|in|out|none --jitter MILLISECONDS --cage required|wanted|off")]
     Usage,
+    /// What an X server passes between its clients is not seen, and so not kept.
+    #[error("with --protocol x11 neither the clipboard nor the input can be kept: --clipboard both --jitter 0")]
+    NotKept,
 }
 
 /// What a display server speaks.
@@ -31,6 +35,50 @@ pub enum Protocol {
     },
 }
 
+/// Which way a text may go over the edge of the browser's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clipboard {
+    /// Both.
+    Both,
+    /// To the browser alone.
+    In,
+    /// From it alone.
+    Out,
+    /// Neither.
+    None,
+}
+
+impl Clipboard {
+    /// Whether the browser can be given a text.
+    #[must_use]
+    pub const fn lets_in(self) -> bool {
+        matches!(self, Self::Both | Self::In)
+    }
+
+    /// Whether one can be had of it.
+    #[must_use]
+    pub const fn lets_out(self) -> bool {
+        matches!(self, Self::Both | Self::Out)
+    }
+}
+
+/// What the user lets through of what a browser could be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What is copied.
+    pub clipboard: Clipboard,
+    /// By how much keys and the pointer are late at most, each by another time.
+    pub jitter: Duration,
+}
+
+impl Terms {
+    /// Everything, at once.
+    pub const NONE: Self = Self { clipboard: Clipboard::Both, jitter: Duration::ZERO };
+}
+
+/// More than this and nobody can type.
+const JITTER: u64 = 1000;
+
 /// A complete configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -40,6 +88,8 @@ pub struct Config {
     pub server: PathBuf,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// What the user lets through.
+    pub terms: Terms,
     /// How much the display insists on caging itself.
     pub cage: Cage,
 }
@@ -59,8 +109,25 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Co
         Some("served") => Protocol::Served,
         _ => return Err(ConfigError::Usage),
     };
+    let clipboard = clipboard_of(value("--clipboard")?.to_str())?;
+    let jitter = value("--jitter")?.to_str().and_then(|text| text.parse().ok()).filter(|&most| most <= JITTER).ok_or(ConfigError::Usage)?;
+    let terms = Terms { clipboard, jitter: Duration::from_millis(jitter) };
     let cage = cage_of(value("--cage")?.to_str())?;
-    if words.next().is_some() { Err(ConfigError::Usage) } else { Ok(Config { listen, server, protocol, cage }) }
+    match protocol {
+        _ if words.next().is_some() => Err(ConfigError::Usage),
+        Protocol::X11 { .. } if terms != Terms::NONE => Err(ConfigError::NotKept),
+        protocol => Ok(Config { listen, server, protocol, terms, cage }),
+    }
+}
+
+fn clipboard_of(word: Option<&str>) -> Result<Clipboard, ConfigError> {
+    match word {
+        Some("both") => Ok(Clipboard::Both),
+        Some("in") => Ok(Clipboard::In),
+        Some("out") => Ok(Clipboard::Out),
+        Some("none") => Ok(Clipboard::None),
+        _ => Err(ConfigError::Usage),
+    }
 }
 
 fn cage_of(word: Option<&str>) -> Result<Cage, ConfigError> {
@@ -79,26 +146,34 @@ mod tests {
     #[test]
     fn one_form_and_no_other() {
         let read = |line: &str| parse(line.split_whitespace().map(OsString::from));
-        let config = Config { listen: "a".into(), server: "b".into(), protocol: Protocol::Wayland, cage: Cage::Required };
-        assert_eq!(read("--listen a --server b --protocol wayland --cage required"), Ok(config));
-        let config = Config { protocol: Protocol::X11 { cookie: "c".into() }, listen: "a".into(), server: "b".into(), cage: Cage::Off };
-        assert_eq!(read("--listen a --server b --protocol x11 --cookie c --cage off"), Ok(config));
-        let nested = read("--listen a --server b --protocol nested --cookie c --cage off").unwrap();
-        assert_eq!(nested.protocol, Protocol::Nested { cookie: "c".into() });
-        assert_eq!(read("--listen a --server b --protocol served --cage off").unwrap().protocol, Protocol::Served);
+        let (listen, server) = (PathBuf::from("a"), PathBuf::from("b"));
+        let config = Config { listen: listen.clone(), server: server.clone(), protocol: Protocol::Wayland, terms: Terms::NONE, cage: Cage::Required };
+        assert_eq!(read("--listen a --server b --protocol wayland --clipboard both --jitter 0 --cage required"), Ok(config));
+        let config = Config { protocol: Protocol::X11 { cookie: "c".into() }, listen, server, terms: Terms::NONE, cage: Cage::Off };
+        assert_eq!(read("--listen a --server b --protocol x11 --cookie c --clipboard both --jitter 0 --cage off"), Ok(config));
+        let nested = read("--listen a --server b --protocol nested --cookie c --clipboard in --jitter 20 --cage off").unwrap();
+        assert_eq!((nested.protocol, nested.terms), (Protocol::Nested { cookie: "c".into() }, Terms { clipboard: Clipboard::In, jitter: Duration::from_millis(20) }));
+        assert_eq!(read("--listen a --server b --protocol served --clipboard none --jitter 0 --cage off").unwrap().protocol, Protocol::Served);
         let wrong = [
             "",
             "--listen a --server b --cage off",
-            "--server b --listen a --protocol wayland --cage off",
-            "--listen a --server b --protocol x12 --cage off",
-            "--listen a --server b --protocol wayland --cage no",
-            "--listen a --server b --protocol x11 --cage off",
-            "--listen a --server b --protocol nested --cage off",
-            "--listen a --server b --protocol wayland --cookie c --cage off",
-            "--listen a --server b --protocol wayland --cage off x",
+            "--listen a --server b --protocol wayland --cage off",
+            "--server b --listen a --protocol wayland --clipboard both --jitter 0 --cage off",
+            "--listen a --server b --protocol x12 --clipboard both --jitter 0 --cage off",
+            "--listen a --server b --protocol wayland --clipboard both --jitter 0 --cage no",
+            "--listen a --server b --protocol wayland --clipboard all --jitter 0 --cage off",
+            "--listen a --server b --protocol wayland --clipboard both --jitter 1001 --cage off",
+            "--listen a --server b --protocol wayland --clipboard both --jitter -1 --cage off",
+            "--listen a --server b --protocol x11 --clipboard both --jitter 0 --cage off",
+            "--listen a --server b --protocol nested --clipboard both --jitter 0 --cage off",
+            "--listen a --server b --protocol wayland --cookie c --clipboard both --jitter 0 --cage off",
+            "--listen a --server b --protocol wayland --clipboard both --jitter 0 --cage off x",
         ];
         for line in wrong {
             assert_eq!(read(line), Err(ConfigError::Usage), "{line}");
+        }
+        for terms in ["--clipboard none --jitter 0", "--clipboard both --jitter 1"] {
+            assert_eq!(read(&format!("--listen a --server b --protocol x11 --cookie c {terms} --cage off")), Err(ConfigError::NotKept));
         }
     }
 }

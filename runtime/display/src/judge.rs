@@ -1,11 +1,13 @@
 //! What goes on of the bytes of one connection, by the protocol that is spoken. It never lets a byte of a client pass before the
 //! protocol's own rules have seen it.
 
+use crate::config::Terms;
 use crate::policy::Way;
 use crate::wayland::{self, Filter};
 use crate::x11::{Cookie, NoSetup, Setup};
 use rustix::fd::OwnedFd;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// Bytes and descriptors in one direction.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub(crate) struct Stream {
 pub(crate) struct Passed {
     pub(crate) bytes: Vec<u8>,
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// When, if not at once.
+    pub(crate) due: Option<Instant>,
 }
 
 /// Why a client is ended.
@@ -43,8 +47,8 @@ pub(crate) enum Judge {
 /// What a display server speaks, with what its clients need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Speech {
-    /// Wayland.
-    Wayland,
+    /// Wayland, and what the user lets through of it.
+    Wayland(Terms),
     /// The X protocol, and what opens the server.
     X11(Cookie),
 }
@@ -64,7 +68,7 @@ impl Judge {
     /// For a new connection.
     pub(crate) fn new(speech: &Speech) -> Self {
         match speech {
-            Speech::Wayland => Self::Wayland(Filter::new()),
+            Speech::Wayland(terms) => Self::Wayland(Filter::new(*terms)),
             Speech::X11(cookie) => Self::X11(Setup::new(cookie.clone())),
         }
     }

@@ -9,6 +9,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg, shutdown,
 };
 use std::mem::MaybeUninit;
+use std::time::Instant;
 
 /// What a lane waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) enum Waits {
     Input,
     /// Room to write.
     Room,
+    /// A moment.
+    Time(Instant),
     /// Nothing: it has delivered all there will ever be.
     Nothing,
 }
@@ -61,10 +64,11 @@ impl Lane {
     }
 
     pub(crate) fn waits(&self) -> Waits {
-        match (self.done, self.passed.bytes.is_empty()) {
-            (true, _) => Waits::Nothing,
-            (false, false) => Waits::Room,
-            (false, true) => Waits::Input,
+        match (self.done, self.passed.bytes.is_empty(), self.passed.due) {
+            (true, ..) => Waits::Nothing,
+            (false, false, Some(due)) => Waits::Time(due),
+            (false, false, None) => Waits::Room,
+            (false, true, _) => Waits::Input,
         }
     }
 
@@ -90,13 +94,18 @@ impl Lane {
     /// Says something of our own after what is already to be delivered, as far as there is room for it.
     pub(crate) fn say(&mut self, to: BorrowedFd<'_>, message: &[u8]) {
         self.passed.bytes.extend_from_slice(message);
+        self.passed.due = None;
         // The connection ends in any case.
         self.deliver(to).ok();
     }
 
     /// Delivers what was passed. Whether nothing of it is left.
     fn deliver(&mut self, to: BorrowedFd<'_>) -> Result<bool> {
-        let Passed { bytes, descriptors } = &mut self.passed;
+        let Passed { bytes, descriptors, due } = &mut self.passed;
+        if due.is_some_and(|due| Instant::now() < due) {
+            return Ok(false);
+        }
+        *due = None;
         while !bytes.is_empty() {
             let batch = descriptors.len().min(DESCRIPTORS);
             // A descriptor must not come later than its message: as long as some are left over, one byte goes with each batch.

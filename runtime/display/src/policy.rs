@@ -72,6 +72,41 @@ pub struct Batch {
     pub reason: &'static str,
 }
 
+/// A message that carries what was copied, or is dragged, over the window's edge.
+#[derive(Debug)]
+pub struct Crossing {
+    /// Which way it goes.
+    pub way: Way,
+    /// Its object's interface.
+    pub interface: &'static str,
+    /// Its name.
+    pub message: &'static str,
+    /// Which way the text goes.
+    pub crosses: Crosses,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Over the edge of the browser's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crosses {
+    /// To the browser.
+    In,
+    /// From it.
+    Out,
+}
+
+/// An event that tells what the user's hands do.
+#[derive(Debug)]
+pub struct Hand {
+    /// Its object's interface.
+    pub interface: &'static str,
+    /// Its name.
+    pub message: &'static str,
+    /// The place of the argument, from 0, that says when, in milliseconds.
+    pub stamp: Option<usize>,
+}
+
 /// The cage.
 pub mod cage {
     use torbox_gate::policy::{Only, Syscall, When};
@@ -80,7 +115,7 @@ pub mod cage {
 
 /// What a client gets of a compositor.
 pub mod wayland {
-    use super::{Batch, Choice, Constant, Fixed, Global, Way};
+    use super::{Batch, Choice, Constant, Crosses, Crossing, Fixed, Global, Hand, Way};
     include!(concat!(env!("OUT_DIR"), "/wayland.rs"));
 }
 

@@ -1,7 +1,7 @@
 //! The loop: one thread, one epoll instance, nothing in it waits but epoll_wait itself. epoll(7).
 //! It never decides what is allowed; it lets each connection move what it can, in turn.
 
-use crate::config::{Config, Protocol};
+use crate::config::{Clipboard, Config, Protocol, Terms};
 use crate::judge::{Judge, Speech};
 use crate::lane::{self, Broken, Ends, Lane, Waits};
 use crate::nested::{HostError, Nested};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 use torbox_gate::cage::Needs;
 use torbox_gate::ending;
 use torbox_gate::socket::{self, ListenError};
@@ -158,10 +159,13 @@ impl Server {
 
     /// How long to wait at most.
     fn turn(&mut self) -> Result<Option<Timespec>, ServerError> {
-        match &mut self.relay.upstream {
-            Upstream::Server(_) => Ok(None),
-            Upstream::Nested(nested) => Ok(nested.turn()?.and_then(|limit| Timespec::try_from(limit).ok())),
-        }
+        self.relay.deliver_what_is_due(&self.epoll);
+        let nested = match &mut self.relay.upstream {
+            Upstream::Server(_) => None,
+            Upstream::Nested(nested) => nested.turn()?,
+        };
+        let late = self.relay.due().map(|due| due.saturating_duration_since(Instant::now()));
+        Ok(nested.into_iter().chain(late).min().and_then(|limit| Timespec::try_from(limit).ok()))
     }
 
     fn heed(&mut self, said: &[u8]) {
@@ -185,11 +189,13 @@ impl Server {
 impl Relay {
     fn new(config: &Config) -> Result<Self, ServerError> {
         let server = || socket::address(&config.server).map(Upstream::Server);
+        // A display of the box's own keeps the clipboard itself: what the browser copied it can paste in any case.
+        let own = Speech::Wayland(Terms { clipboard: Clipboard::Both, ..config.terms });
         let (upstream, speech) = match &config.protocol {
-            Protocol::Wayland => (server()?, Speech::Wayland),
+            Protocol::Wayland => (server()?, Speech::Wayland(config.terms)),
             Protocol::X11 { cookie: file } => (server()?, Speech::X11(cookie(file)?)),
-            Protocol::Nested { cookie: file } => (Upstream::Nested(Box::new(Nested::on_x11(&config.server, &cookie(file)?)?)), Speech::Wayland),
-            Protocol::Served => (Upstream::Nested(Box::new(Nested::served(&config.server)?)), Speech::Wayland),
+            Protocol::Nested { cookie: file } => (Upstream::Nested(Box::new(Nested::on_x11(&config.server, &cookie(file)?, config.terms.clipboard)?)), own),
+            Protocol::Served => (Upstream::Nested(Box::new(Nested::served(&config.server, config.terms.clipboard)?)), own),
         };
         Ok(Self { upstream, speech, connections: BTreeMap::new(), next: FIRST, buffer: lane::buffer() })
     }
@@ -208,6 +214,17 @@ impl Relay {
         self.next += 2;
         self.connections.insert(number, Connection::new(client, server, number, &self.speech));
         self.advance(number, epoll);
+    }
+
+    /// When the next of what was put off goes on.
+    fn due(&self) -> Option<Instant> {
+        self.connections.values().filter_map(Connection::due).min()
+    }
+
+    fn deliver_what_is_due(&mut self, epoll: &OwnedFd) {
+        let now = Instant::now();
+        let due: Vec<_> = self.connections.iter().filter(|(_, connection)| connection.due().is_some_and(|due| due <= now)).map(|(number, _)| *number).collect();
+        due.into_iter().for_each(|number| self.advance(number, epoll));
     }
 
     fn advance(&mut self, number: u64, epoll: &OwnedFd) {
@@ -239,6 +256,10 @@ impl Connection {
             self.down.say(client, &fault.message());
         }
         moved
+    }
+
+    fn due(&self) -> Option<Instant> {
+        if let Waits::Time(due) = self.down.waits() { Some(due) } else { None }
     }
 
     fn is_over(&self) -> bool {

@@ -33,7 +33,7 @@ impl Display {
         std::fs::write(dir.path().join("cookie"), COOKIE).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_torbox-display"));
         command.arg("--listen").arg(dir.path().join("listen")).arg("--server").arg(dir.path().join("server"));
-        command.args(["--protocol", "x11", "--cookie"]).arg(dir.path().join("cookie")).args(["--cage", "required"]);
+        command.args(["--protocol", "x11", "--cookie"]).arg(dir.path().join("cookie")).args(["--clipboard", "both", "--jitter", "0", "--cage", "required"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

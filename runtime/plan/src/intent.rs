@@ -24,6 +24,10 @@ pub struct Intent {
     pub torrc: String,
     /// Where one of tor's transports looks names up (resolv.conf(5)); none where none does.
     pub resolver: Option<String>,
+    /// Which way a text may go over the edge of the browser's window.
+    pub clipboard: Clipboard,
+    /// By how many milliseconds keys and the pointer are late at most, each by a random time.
+    pub jitter: u16,
     /// Bounds on what the box may use.
     pub limits: Limits,
 }
@@ -64,6 +68,46 @@ pub enum ClientAuth {
     Required,
     /// A stand-in that cannot authenticate: one isolation group for the box.
     Absent,
+}
+
+/// Which way a text may go over the edge of the browser's window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clipboard {
+    /// Both.
+    #[default]
+    Both,
+    /// To the browser alone.
+    In,
+    /// From it alone.
+    Out,
+    /// Neither.
+    None,
+}
+
+impl Clipboard {
+    /// As the display's command line has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::In => "in",
+            Self::Out => "out",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether the browser can be given a text.
+    #[must_use]
+    pub const fn lets_in(self) -> bool {
+        matches!(self, Self::Both | Self::In)
+    }
+
+    /// Whether one can be had of it.
+    #[must_use]
+    pub const fn lets_out(self) -> bool {
+        matches!(self, Self::Both | Self::Out)
+    }
 }
 
 /// When a browser starts.

@@ -5,7 +5,7 @@
 
 use crate::host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 use crate::ids::{BoxName, BoxPath, Role};
-use crate::intent::{ClientAuth, Image, Intent, Memory, Program, Start};
+use crate::intent::{ClientAuth, Clipboard, Image, Intent, Memory, Program, Start};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -419,6 +419,9 @@ pub enum PlanError {
         /// Its owner.
         owner: u32,
     },
+    /// The browser is a client of the user's X server.
+    #[error("a browser that speaks to the X server itself gets its clipboard and its input from there, and neither can be kept from it")]
+    NotKept,
     /// A browser without a display.
     #[error("there is no display to show the browser on")]
     NoDisplay,
@@ -436,7 +439,7 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] when the host cannot give what the box needs, or the intent asks for what cannot be.
     pub fn new(intent: &Intent, host: &Host) -> Result<Self, PlanError> {
-        check_display(host)?;
+        check_display(intent, host)?;
         let ids = IdLayout::new(host)?;
         let seen = Seen::of(&host.display);
         let display = seen.as_ref().map(|seen| display(intent, host, seen, &ids));
@@ -483,9 +486,11 @@ impl Container {
     }
 }
 
-/// The box's ids are nobody's: a display that admits only its owner does not admit them.
-fn check_display(host: &Host) -> Result<(), PlanError> {
+/// The box's ids are nobody's: a display that admits only its owner does not admit them. What X clients are given by their server, and by
+/// one another, passes torbox unseen.
+fn check_display(intent: &Intent, host: &Host) -> Result<(), PlanError> {
     match &host.display {
+        Display::X11 { .. } if intent.clipboard != Clipboard::Both || intent.jitter != 0 => Err(PlanError::NotKept),
         Display::X11 { socket, access: SocketAccess::Owner(owner) }
         | Display::Nested { socket, access: SocketAccess::Owner(owner) }
         | Display::Served { socket, access: SocketAccess::Owner(owner) }
@@ -705,7 +710,8 @@ fn display(intent: &Intent, host: &Host, seen: &Seen<'_>, ids: &IdLayout) -> Con
     let server = if seen.server.is_some() { paths::DISPLAY_SERVER } else { paths::CARRIED };
     let sockets = [("--listen", seen.socket.as_str()), ("--server", server.as_str()), ("--protocol", seen.protocol)];
     let cookie = seen.cookie.as_ref().map(|cookie| ("--cookie", cookie.target().as_str()));
-    let options: Vec<_> = sockets.into_iter().chain(cookie).chain([("--cage", "required")]).collect();
+    let jitter = intent.jitter.to_string();
+    let options: Vec<_> = sockets.into_iter().chain(cookie).chain([("--clipboard", intent.clipboard.name()), ("--jitter", &jitter), ("--cage", "required")]).collect();
     let args = std::iter::once(paths::DISPLAY.as_str().to_owned()).chain(flat(&options)).collect();
     let mut display = container(Role::Display, &intent.tor, args, host, ids);
     // Where the display draws the windows itself, it holds their pictures.
@@ -868,6 +874,8 @@ mod tests {
             start: Start::Listening,
             torrc: String::new(),
             resolver: None,
+            clipboard: Clipboard::Both,
+            jitter: 0,
             limits: Limits::default(),
         }
     }
@@ -993,6 +1001,14 @@ mod tests {
         assert_eq!(refused(&option, &root()), PlanError::UrlIsOption("--profile".to_owned()));
         let hollow = Intent { browser: Image { entrypoint: vec![], ..intent().browser }, ..intent() };
         assert_eq!(refused(&hollow, &root()), PlanError::NoEntrypoint("browser".to_owned()));
+        for (clipboard, jitter) in [(Clipboard::In, 0), (Clipboard::Both, 1)] {
+            let intent = Intent { clipboard, jitter, ..intent() };
+            assert_eq!(refused(&intent, &root()), PlanError::NotKept);
+            let display = Display::Nested { socket: "/tmp/.X11-unix/X7".into(), access: SocketAccess::Everyone };
+            let plan = Plan::new(&intent, &Host { display, ..root() }).unwrap();
+            let args = &plan.container(Role::Display).unwrap().args;
+            assert!(args.windows(4).any(|args| args == ["--clipboard", clipboard.name(), "--jitter", &jitter.to_string()]), "{args:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use torbox_plan::compose::{DisplaySource, Document, Placed, Service, facts, profiles, read, render, yaml};
 use torbox_plan::engine::{Dialect, Unsupported};
-use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess, Start};
+use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Clipboard, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess, Start};
 
 const DIALECTS: [Dialect; 2] = [Dialect::Docker, Dialect::Podman];
 
@@ -41,6 +41,8 @@ fn intent(program: Program) -> Intent {
         start: Start::Listening,
         torrc: String::new(),
         resolver: None,
+        clipboard: Clipboard::Both,
+        jitter: 0,
         limits: Limits::default(),
     }
 }

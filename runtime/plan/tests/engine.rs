@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use torbox_plan::engine::{Body, Dialect, Engine, Placed, Policy, Share, Unsupported, facts, profile_json, read, render};
-use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess, Start};
+use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Clipboard, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess, Start};
 
 fn engine(dialect: Dialect) -> Engine {
     Engine { dialect, cgroup_namespace: Share::Own, runtime: None, processes: (dialect == Dialect::Podman).then_some(4096) }
@@ -46,6 +46,8 @@ fn intent(name: &str, program: Program, limits: Limits) -> Intent {
         start: Start::Listening,
         torrc: String::new(),
         resolver: None,
+        clipboard: Clipboard::Both,
+        jitter: 0,
         limits,
     }
 }

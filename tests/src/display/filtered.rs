@@ -39,7 +39,7 @@ impl Filtered {
             std::fs::write(dir.path().join("cookie"), cookie)?;
             command.arg("--cookie").arg(dir.path().join("cookie"));
         }
-        command.args(["--cage", "required"]);
+        command.args(["--clipboard", "both", "--jitter", "0", "--cage", "required"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot run the display: make build")?;
         let mut line = String::new();
         let out = child.stdout.take().context("no standard output")?;

@@ -75,6 +75,33 @@ pub(crate) fn on_a_server_without_the_extension(stage: &Stage<'_>) {
     assert_eq!(running.interrupt().unwrap(), Some(0));
 }
 
+/// A clipboard that goes one way, and hands that are late.
+pub(crate) fn one_way(stage: &Stage<'_>) {
+    let display = Xvfb::start().unwrap();
+    let url = |path: &str| format!("{}{path}", stage.ground.net.state().named_url);
+    for ways in ["out", "in"] {
+        let mut command = stage.run_command(&display, ways, &url("hands"));
+        command.args(["--clipboard", ways, "--input-jitter", "40"]);
+        let running = stage.start(command, ways);
+        let hands = Hands::new(stage, &display, &running);
+        hands.try_what_needs_no_clipboard();
+        let status = stage.call(&["status"]).1;
+        if ways == "out" {
+            let other = Copied::new(&display, "of another program");
+            hands.paste();
+            assert!(!other.gives() && status.contains("the keyboard's layout\n"), "{status}");
+            hands.paste_ones_own(&url("pasted"));
+            hands.print_out(ways, "no such page");
+        } else {
+            hands.paste_an_address(&url("pasted"));
+            let refused = stage.call(&["copy", "--print", ways]);
+            assert!(status.contains("the clipboard\n") && refused.0 == Some(1) && refused.1.is_empty() && refused.2.contains("--clipboard"), "{refused:?} {status}");
+            hands.paste_ones_own(&url("pasted"));
+        }
+        assert_eq!(running.interrupt().unwrap(), Some(0));
+    }
+}
+
 pub(crate) fn shown(stage: &Stage<'_>, display: &Xvfb, text: &str, running: &RunningBox) {
     let shot = stage.out.path().join("screen.png");
     let seen = readable(|shot| display.screenshot(shot), text, &shot, soon(PATIENCE)).unwrap();
@@ -158,12 +185,26 @@ impl<'a> Hands<'a> {
         // A page asks for it once, and then has it; what came of that may have been missed.
         let mut given = false;
         self.until_felt("/pasted", || {
-            self.input.button(1, ADDRESS.0, ADDRESS.1).unwrap();
-            self.input.press(&["Control", "v"]).unwrap();
+            self.paste();
             given |= other.gives();
             if given {
                 self.input.press(&["Return"]).unwrap();
             }
+        });
+    }
+
+    fn paste(&self) {
+        self.input.button(1, ADDRESS.0, ADDRESS.1).unwrap();
+        ["a", "v"].iter().for_each(|key| self.input.press(&["Control", key]).unwrap());
+    }
+
+    /// What the browser copied itself it can paste in any case.
+    pub(crate) fn paste_ones_own(&self, url: &str) {
+        self.until_felt("/pasted", || {
+            self.address(|| {
+                self.input.write(url).unwrap();
+                ["a", "x", "v"].iter().for_each(|key| self.input.press(&["Control", key]).unwrap());
+            });
         });
     }
 

@@ -312,15 +312,18 @@ pub(crate) fn on_wayland(stage: &Stage<'_>) {
     context_ends_with_torbox(stage, &current);
 }
 
-/// What hands do on Wayland: the keys of a German keyboard, whose map the browser has from torbox.
+/// What hands do on Wayland: the keys of a German keyboard, whose map the browser has from torbox, late, and with no clipboard but
+/// its own.
 pub(crate) fn hands_on_wayland(stage: &Stage<'_>) {
     let server = Xvfb::start().unwrap();
     server.set_layout("de").unwrap();
     let sway = Sway::in_a_window(&stage.ground.user, &server, "de").unwrap();
     let mut command = stage.run_command_bare("hands", &format!("{}hands", stage.ground.net.state().named_url));
-    command.env("WAYLAND_DISPLAY", sway.socket());
+    command.env("WAYLAND_DISPLAY", sway.socket()).args(["--clipboard", "none", "--input-jitter", "40"]);
     let running = stage.start(command, "hands");
-    Hands::new(stage, &server, &running).try_what_needs_no_clipboard();
+    let hands = Hands::new(stage, &server, &running);
+    hands.try_what_needs_no_clipboard();
+    hands.paste_ones_own(&format!("{}pasted", stage.ground.net.state().named_url));
     assert_eq!(running.interrupt().unwrap(), Some(0));
 }
 

@@ -1,5 +1,7 @@
 //! The ways in which a box can be shown, and what each of them leaves open. SECURITY.md says the same at more length.
 
+use torbox_plan::Clipboard;
+
 /// How a display is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -42,23 +44,28 @@ impl Mode {
     }
 
     /// What a browser that was taken over can still do, if anything.
-    pub(crate) const fn leaves_open(self) -> Option<&'static str> {
-        match self {
-            Self::Wayland | Self::WaylandFilter => {
-                Some("the browser sees the keyboard's layout, the size and scale of the monitors and, while its window has the keyboard, the clipboard")
+    pub(crate) fn leaves_open(self, clipboard: Clipboard) -> Option<String> {
+        const LAYOUT: &str = "the browser sees the keyboard's layout";
+        const NESTED: &str = " and, for a moment after you press a key or a button in its window, the clipboard";
+        const TRUSTS: &str = "; the X server trusts every client alike: a display of torbox that was taken over as well could read every key";
+        let nested = if clipboard.lets_in() { NESTED } else { "" };
+        let open = match self {
+            Self::Wayland | Self::WaylandFilter if clipboard.lets_in() => {
+                format!("{LAYOUT}, the size and scale of the monitors and, while its window has the keyboard, the clipboard")
             }
-            Self::X11Nested => Some("the browser sees the keyboard's layout and, for a moment after you press a key or a button in its window, the clipboard"),
-            Self::X11NestedTrusted => Some(
-                "the browser sees the keyboard's layout and, for a moment after you press a key or a button in its window, the clipboard; the X server trusts every client alike: a display of torbox that was taken over as well could read every key",
-            ),
+            Self::Wayland | Self::WaylandFilter => format!("{LAYOUT} and the size and scale of the monitors"),
+            Self::X11Nested => format!("{LAYOUT}{nested}"),
+            Self::X11NestedTrusted => format!("{LAYOUT}{nested}{TRUSTS}"),
             Self::X11Untrusted => {
-                Some("the browser can read the titles of all windows and the clipboard, sees the keyboard's layout and the size of the screen, and speaks to the X server itself")
+                "the browser can read the titles of all windows and the clipboard, sees the keyboard's layout and the size of the screen, and speaks to the X server itself".to_owned()
             }
-            Self::X11Trusted => Some("the browser can read every key and the whole screen, and type into other windows"),
-            Self::Served => Some(
-                "the browser sees the size of the page that shows it and, once you paste into it, what you pasted; your own browser, and who can read its memory, sees everything that is shown and typed",
-            ),
-            Self::None => None,
-        }
+            Self::X11Trusted => "the browser can read every key and the whole screen, and type into other windows".to_owned(),
+            Self::Served => {
+                let pasted = if clipboard.lets_in() { " and, once you paste into it, what you pasted" } else { "" };
+                format!("the browser sees the size of the page that shows it{pasted}; your own browser, and who can read its memory, sees everything that is shown and typed")
+            }
+            Self::None => return None,
+        };
+        Some(open)
     }
 }

@@ -4,6 +4,7 @@
 //! nothing. Nothing is dragged in or out.
 
 use super::desk::{Desk, Wish};
+use crate::config;
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, read, write};
@@ -28,8 +29,9 @@ const GIVES: Duration = Duration::from_secs(2);
 const MANY: usize = 64;
 
 /// What can be pasted.
-#[derive(Default)]
 pub(super) struct Clipboard {
+    /// Which way the user lets a text go.
+    ways: config::Clipboard,
     devices: Vec<wl_data_device::WlDataDevice>,
     /// What the browser copied last, as long as the user copied nothing elsewhere.
     own: Option<wl_data_source::WlDataSource>,
@@ -73,8 +75,13 @@ enum Source {
 }
 
 impl Clipboard {
+    pub(super) fn new(ways: config::Clipboard) -> Self {
+        let (devices, readers, told) = (Vec::new(), Vec::new(), Vec::new());
+        Self { ways, devices, own: None, copies: 0, owner: 0, acted: None, answered: None, readers, told, taken: None }
+    }
+
     fn is_asked_for(&self) -> bool {
-        self.acted.is_some_and(|acted| acted.elapsed() < MOMENTS)
+        self.ways.lets_in() && self.acted.is_some_and(|acted| acted.elapsed() < MOMENTS)
     }
 
     /// Writes what can be written without waiting.
@@ -133,7 +140,11 @@ impl Desk {
         for device in self.clipboard.devices.iter().filter(|device| device.client().is_some_and(|own| own.id() == client.id())) {
             let (source, types) = match &self.clipboard.own {
                 Some(own) => (Source::Browser(own.clone()), own.data::<Types>().map(Types::all).unwrap_or_default()),
-                None => (Source::User, TEXT.map(str::to_owned).to_vec()),
+                None if self.clipboard.ways.lets_in() => (Source::User, TEXT.map(str::to_owned).to_vec()),
+                None => {
+                    device.selection(None);
+                    continue;
+                }
             };
             let Ok(offer) = client.create_resource::<wl_data_offer::WlDataOffer, Source, Self>(&self.handle, device.version(), source) else { continue };
             device.data_offer(&offer);
@@ -159,7 +170,7 @@ impl Desk {
         if self.clipboard.taken.as_ref().is_some_and(|taken| taken.exit == Exit::Output) {
             return;
         }
-        let from = self.copied_text();
+        let from = if self.clipboard.ways.lets_out() { self.copied_text() } else { None };
         if from.is_some() || exit == Exit::Output {
             self.clipboard.taken = Some(Taken { exit, from, text: Vec::new(), since: Instant::now() });
         }

@@ -4,6 +4,7 @@
 //! It never tells a client where its window lies, what else is shown, or what was typed elsewhere.
 
 use super::clipboard::Clipboard;
+use crate::config;
 use crate::keymap::Keymap;
 use super::pixels::{Picture, Rect};
 use super::seat::Seat;
@@ -101,14 +102,14 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(handle: DisplayHandle, keymap: Keymap) -> Self {
+    pub(super) fn new(handle: DisplayHandle, keymap: Keymap, clipboard: config::Clipboard) -> Self {
         Self {
             handle,
             surfaces: BTreeMap::new(),
             windows: BTreeMap::new(),
             menus: Vec::new(),
             seat: Seat::new(keymap),
-            clipboard: Clipboard::default(),
+            clipboard: Clipboard::new(clipboard),
             wishes: Vec::new(),
             pools: 0,
             last: 0,

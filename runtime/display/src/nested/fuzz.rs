@@ -7,6 +7,7 @@ use super::desk::{Desk, Id, Input, Wish};
 use super::pixels::{Alpha, Picture, Rect};
 use super::served::usual_keymap;
 use super::{Host, HostError, Nested};
+use crate::config::{Clipboard, Terms};
 use crate::judge::Speech;
 use crate::lane;
 use crate::server::Connection;
@@ -125,9 +126,9 @@ impl Session {
     fn new() -> Result<Self, Ended> {
         let acts = Acts::default();
         let host = Nowhere { windows: BTreeMap::new(), acts: Rc::clone(&acts), socket: ends().0 };
-        let mut nested = Nested::new(Box::new(host), usual_keymap()).unwrap_or_else(|error| panic!("{error}"));
+        let mut nested = Nested::new(Box::new(host), usual_keymap(), Clipboard::Both).unwrap_or_else(|error| panic!("{error}"));
         let ((client, own), server) = (ends(), nested.connect().unwrap_or_else(|| panic!("no place for a client")));
-        let connection = Connection::new(own, server, 0, &Speech::Wayland);
+        let connection = Connection::new(own, server, 0, &Speech::Wayland(Terms::NONE));
         let mut session = Self { nested, connection, client, acts, buffer: lane::buffer(), next: 4, heard: 0 };
         session.say(1, 1, vec![Value::Word(2)])?;
         session.say(1, 0, vec![Value::Word(3)])?;

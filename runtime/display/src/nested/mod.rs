@@ -22,6 +22,7 @@ mod x11;
 pub(crate) use served::usual_keymap;
 pub use x11::HostError;
 
+use crate::config::Clipboard;
 use crate::keymap::Keymap;
 use crate::x11::Cookie;
 use clipboard::Exit;
@@ -107,27 +108,27 @@ impl Nested {
     ///
     /// # Errors
     /// It does not answer, does not accept the cookie, or is of another kind.
-    pub(crate) fn on_x11(socket: &Path, cookie: &Cookie) -> Result<Self, HostError> {
+    pub(crate) fn on_x11(socket: &Path, cookie: &Cookie, clipboard: Clipboard) -> Result<Self, HostError> {
         let host = x11::XHost::connect(socket, cookie)?;
         let keymap = host.keymap()?;
-        Self::new(Box::new(host), keymap)
+        Self::new(Box::new(host), keymap, clipboard)
     }
 
     /// Connects to what serves the page at `socket`.
     ///
     /// # Errors
     /// It does not answer.
-    pub(crate) fn served(socket: &Path) -> Result<Self, HostError> {
+    pub(crate) fn served(socket: &Path, clipboard: Clipboard) -> Result<Self, HostError> {
         let host = served::PageHost::connect(socket)?;
         let keymap = host.keymap();
-        Self::new(Box::new(host), keymap)
+        Self::new(Box::new(host), keymap, clipboard)
     }
 
-    fn new(host: Box<dyn Host>, keymap: Keymap) -> Result<Self, HostError> {
+    fn new(host: Box<dyn Host>, keymap: Keymap, clipboard: Clipboard) -> Result<Self, HostError> {
         let wayland = Display::new().map_err(io::Error::other)?;
         let handle = wayland.handle();
         offer(&handle);
-        let desk = Desk::new(handle, keymap);
+        let desk = Desk::new(handle, keymap, clipboard);
         Ok(Self { wayland, desk, host, outlet: Outlet::default(), shown: Instant::now() })
     }
 

@@ -8,10 +8,12 @@ use super::objects::{Maker, Object, Objects, Unusable};
 use super::wire::{self, HEADER, Header, Malformed, Value};
 use super::{keymap, tables};
 use crate::judge::{Passed, Stream};
-use crate::policy::wayland::{BATCHES, CHOICES, CONSTANTS, GLOBALS};
-use crate::policy::{Batch, Fixed, HELD_BYTES, PENDING_DESCRIPTORS, Way};
+use crate::config::Terms;
+use crate::policy::wayland::{BATCHES, CHOICES, CONSTANTS, CROSSINGS, GLOBALS, HANDS};
+use crate::policy::{Batch, Crosses, Fixed, HELD_BYTES, PENDING_DESCRIPTORS, Way};
 use rustix::fd::OwnedFd;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 use wayland_client::backend::protocol::{ArgumentType, Interface, MessageDesc};
 
 /// Why a client is ended.
@@ -80,6 +82,9 @@ pub(crate) struct Filter {
     held: BTreeMap<u32, BTreeMap<u32, Vec<u8>>>,
     /// By object, the events of a batch that has not ended, by their places in the protocol.
     batches: BTreeMap<u32, BTreeMap<u16, Vec<u8>>>,
+    terms: Terms,
+    /// What late events count their time from.
+    begun: Instant,
 }
 
 /// A message that was read.
@@ -100,8 +105,9 @@ enum Verdict {
 }
 
 impl Filter {
-    pub(crate) fn new() -> Self {
-        Self { objects: Objects::new(tables::display()), offers: BTreeMap::new(), held: BTreeMap::new(), batches: BTreeMap::new() }
+    pub(crate) fn new(terms: Terms) -> Self {
+        let objects = Objects::new(tables::display());
+        Self { objects, offers: BTreeMap::new(), held: BTreeMap::new(), batches: BTreeMap::new(), terms, begun: Instant::now() }
     }
 
     /// Judges every whole message of `stream`; what goes on is appended to `passed`.
@@ -124,6 +130,9 @@ impl Filter {
         let kinds = if way == Way::Request { object.interface.requests } else { object.interface.events };
         let kind = kinds.get(usize::from(header.opcode)).filter(|kind| kind.since <= object.version).ok_or(Fault::NoMessage(number))?;
         let mut message = Message { object, number, kind, values: wire::parse(kind.signature, body, descriptors)? };
+        if way == Way::Event && !self.terms.jitter.is_zero() {
+            self.put_off(&mut message, passed);
+        }
         match self.judge(way, &mut message)? {
             Verdict::Drop => return Ok(()),
             Verdict::Hold(name) => {
@@ -174,7 +183,27 @@ impl Filter {
             (Way::Event, "wl_registry", "global_remove") => Ok(self.removed(message)),
             (Way::Event, "wl_keyboard", "keymap") => own_keymap(message),
             (Way::Event, "wl_keyboard", "modifiers") => Ok(real_modifiers(message)),
+            (_, interface, name) if self.forbids(way, interface, name) => Ok(Verdict::Drop),
             _ => Ok(by_policy(way, message)),
+        }
+    }
+
+    /// Whether it carries what was copied a way that the user does not want.
+    fn forbids(&self, way: Way, interface: &str, name: &str) -> bool {
+        let clipboard = self.terms.clipboard;
+        CROSSINGS.iter().any(|rule| {
+            let allowed = if rule.crosses == Crosses::In { clipboard.lets_in() } else { clipboard.lets_out() };
+            !allowed && (rule.way, rule.interface, rule.message) == (way, interface, name)
+        })
+    }
+
+    /// What the user's hands did goes on later, with all that is read together with it, and says that time.
+    fn put_off(&self, message: &mut Message<'_>, passed: &mut Passed) {
+        let Some(hand) = HANDS.iter().find(|hand| (hand.interface, hand.message) == (message.object.interface.name, message.kind.name)) else { return };
+        let due = *passed.due.get_or_insert_with(|| Instant::now() + some_of(self.terms.jitter));
+        if let Some(stamp) = hand.stamp.and_then(|place| message.values.get_mut(place)) {
+            let since = due.saturating_duration_since(self.begun).as_millis();
+            *stamp = Value::Word(u32::try_from(since & u128::from(u32::MAX)).unwrap_or_default());
         }
     }
 
@@ -272,6 +301,15 @@ fn by_policy(way: Way, message: &mut Message<'_>) -> Verdict {
     Verdict::Pass
 }
 
+/// A random part of it. Where the kernel has no random numbers it is the whole.
+fn some_of(most: Duration) -> Duration {
+    let mut random = [0; 4];
+    match rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()) {
+        Ok(4) => most.mul_f64(f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX)),
+        _ => most,
+    }
+}
+
 fn own_keymap(message: &mut Message<'_>) -> Result<Verdict, Fault> {
     if let [_, Value::Descriptor(map), Value::Word(size)] = message.values.as_mut_slice() {
         (*map, *size) = keymap::own(map, *size).map_err(|_| Fault::Keymap)?;
@@ -290,6 +328,7 @@ fn real_modifiers(message: &mut Message<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Clipboard;
     use std::fs::File;
     use std::io::Write as _;
 
@@ -312,7 +351,11 @@ mod tests {
     impl Connection {
         /// A client that has a registry, as object 2.
         fn new() -> Self {
-            let mut connection = Self { filter: Filter::new(), callback: 1000 };
+            Self::on(Terms::NONE)
+        }
+
+        fn on(terms: Terms) -> Self {
+            let mut connection = Self { filter: Filter::new(terms), callback: 1000 };
             connection.request(&message(1, 1, vec![Value::Word(2)])).unwrap();
             connection
         }
@@ -505,6 +548,63 @@ mod tests {
         assert_eq!(client.pass(Way::Request, &create_pool, vec![file(), file()]).unwrap().descriptors.len(), 1, "the other one waits for its message");
         let many = (0..=PENDING_DESCRIPTORS).map(|_| file()).collect();
         assert_eq!(client.pass(Way::Request, &[], many).map(|_| ()), Err(Fault::Descriptors));
+    }
+
+    /// A client with a data device as object 4, a source as 5, and an offer of the compositor's.
+    fn with_a_clipboard(clipboard: Clipboard) -> Connection {
+        let mut client = Connection::on(Terms { clipboard, ..Terms::NONE });
+        let manager = client.global(7, "wl_data_device_manager", 3);
+        client.bind(manager, "wl_data_device_manager", 3, 3).unwrap();
+        let seat = client.global(2, "wl_seat", 8);
+        client.bind(seat, "wl_seat", 7, 6).unwrap();
+        client.request(&message(3, 1, vec![Value::Word(4), Value::Word(6)])).unwrap();
+        client.request(&message(3, 0, vec![Value::Word(5)])).unwrap();
+        assert_eq!(client.event(&message(4, 0, vec![Value::Word(OFFER)])).len(), 12);
+        client
+    }
+
+    /// The first number of the compositor's own objects.
+    const OFFER: u32 = 0xff00_0000;
+
+    #[test]
+    fn what_is_copied_goes_the_ways_that_the_user_wants() {
+        for clipboard in [Clipboard::Both, Clipboard::In, Clipboard::Out, Clipboard::None] {
+            let mut client = with_a_clipboard(clipboard);
+            let offered = client.event(&message(OFFER, 0, vec![text("text/plain")]));
+            let mut ask = Vec::new();
+            wire::write(OFFER, 1, vec![text("text/plain"), Value::Descriptor(tempfile::tempfile().unwrap().into())], &mut ask, &mut Vec::new()).unwrap();
+            let asked = client.pass(Way::Request, &ask, vec![tempfile::tempfile().unwrap().into()]).unwrap();
+            assert_eq!([offered.is_empty(), asked.bytes.is_empty(), asked.descriptors.is_empty()], [!clipboard.lets_in(); 3], "{clipboard:?}");
+            let given = client.request(&message(5, 0, vec![text("text/plain")])).unwrap();
+            let copied = client.request(&message(4, 1, vec![Value::Word(5), Value::Word(1)])).unwrap();
+            assert_eq!([given.is_empty(), copied.is_empty()], [!clipboard.lets_out(); 2], "{clipboard:?}");
+            // An offer of which nothing can be had is destroyed like any other.
+            assert_eq!(client.request(&message(OFFER, 2, vec![])).unwrap().len(), 8);
+        }
+    }
+
+    #[test]
+    fn what_hands_do_is_late_and_says_when_it_goes_on() {
+        let jitter = Duration::from_millis(200);
+        let stamps_of = |terms: Terms| {
+            let mut client = Connection::on(terms);
+            let seat = client.global(2, "wl_seat", 8);
+            client.bind(seat, "wl_seat", 7, 3).unwrap();
+            client.request(&message(3, 1, vec![Value::Word(4)])).unwrap();
+            let key = message(4, 3, vec![Value::Word(1), Value::Word(77_777), Value::Word(30), Value::Word(1)]);
+            assert_eq!(client.pass(Way::Event, &message(3, 1, vec![text("seat7")]), Vec::new()).unwrap().due, None, "no hand's");
+            let all: Vec<_> = (0..20).map(|_| client.pass(Way::Event, &key, Vec::new()).unwrap()).collect();
+            all.into_iter().map(|passed| (u32::from_ne_bytes(passed.bytes[12..16].try_into().unwrap()), passed.due)).collect::<Vec<_>>()
+        };
+        assert!(stamps_of(Terms::NONE).iter().all(|told| *told == (77_777, None)));
+        let begun = Instant::now();
+        let late = stamps_of(Terms { jitter, ..Terms::NONE });
+        let dues: Vec<_> = late.iter().map(|(_, due)| due.unwrap().duration_since(begun)).collect();
+        assert!(dues.iter().all(|due| *due <= begun.elapsed() + jitter), "{dues:?}");
+        let (first, last) = (*dues.iter().min().unwrap(), *dues.iter().max().unwrap());
+        assert!(last - first > jitter / 4, "each by another time: {dues:?}");
+        let off = late.iter().zip(&dues).map(|((stamp, _), due)| u128::from(*stamp).abs_diff(due.as_millis())).max().unwrap();
+        assert!(off <= 20, "{late:?} for {dues:?}");
     }
 
     /// Whatever comes, it is judged without a panic, and what goes on can be read again.

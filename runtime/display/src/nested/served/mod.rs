@@ -444,7 +444,7 @@ mod tests {
         let mut host = PageHost::connect(&dir.path().join("page")).unwrap();
         let (mut page, _) = listener.accept().unwrap();
         let wayland = wayland_server::Display::<Desk>::new().unwrap();
-        let mut desk = Desk::new(wayland.handle(), host.keymap());
+        let mut desk = Desk::new(wayland.handle(), host.keymap(), crate::config::Clipboard::Both);
         let mut turn = |messages: &[&[u8]]| {
             messages.iter().for_each(|message| say(&mut page, message));
             host.hear(&mut desk).unwrap();
