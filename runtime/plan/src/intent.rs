@@ -22,10 +22,20 @@ pub struct Intent {
     pub start: Start,
     /// Lines for tor's configuration file (torrc(5)); what the box depends on is set on tor's command line, which wins.
     pub torrc: String,
-    /// Where one of tor's transports looks names up (resolv.conf(5)); none where none does.
-    pub resolver: Option<String>,
+    /// Where one of tor's transports looks names up; none where none does.
+    pub resolver: Option<Resolver>,
     /// Bounds on what the box may use.
     pub limits: Limits,
+}
+
+/// Whom programs ask for names (resolv.conf(5)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolver {
+    /// The servers that this text names, which is the whole file.
+    File(String),
+    /// Those that the engine names to a container on its network: the caller's may be out of reach from there.
+    Engine,
 }
 
 /// An image as the plan needs it: no path, which differs per host, but what identifies its bytes.
