@@ -172,6 +172,20 @@ fn g3_the_engines_name_servers_are_tors_alone_and_where_a_transport_needs_them()
     }
 }
 
+/// An engine that tells of other servers, or of domains, than it was asked for is found out.
+#[test]
+fn g8_an_engine_that_tells_of_other_name_servers_is_refused() {
+    let of_names = |told: [&[&str]; 2], body: &Body| {
+        let told = serde_json::json!({"HostConfig": {"Dns": told[0], "DnsSearch": told[1]}});
+        read::inspected(&told, body, Dialect::Docker).into_iter().filter(|differs| differs.what.contains("names") || differs.what.contains("name servers")).count()
+    };
+    let rendered = render(&plan_with_names(), &engine(Dialect::Docker), &placed(Dialect::Docker)).unwrap();
+    for (role, body) in &rendered.containers {
+        let asked: &[&str] = if *role == Role::Tor { &[] } else { &["127.0.0.1"] };
+        assert_eq!([of_names([asked, &["."]], body), of_names([&["192.0.2.53"], &["."]], body), of_names([asked, &["work.example"]], body)], [0, 1, 1], "{role}");
+    }
+}
+
 /// The one thing more that such a tor may: netlink's routing family.
 #[test]
 fn g2_the_profile_of_a_tor_that_looks_names_up_has_one_family_more() {
