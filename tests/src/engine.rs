@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::boxed::send;
 use crate::testnet::Namespace;
+use crate::testnet::snowflake::asking;
 use crate::user::TestUser;
 use crate::{process, wait};
 
@@ -57,19 +58,31 @@ impl Kind {
 pub struct Engine {
     kind: Kind,
     machine: Machine,
+    names: Option<PathBuf>,
     service: Option<Child>,
     dir: TempDir,
     place: PathBuf,
 }
 
 /// Where an engine runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 enum Machine {
     /// Among the caller's files, and processes.
+    #[default]
     This,
     /// In a root file system and mount, process, host name and network namespaces of its own, like those of a virtual machine: it shares
     /// with this one the directory with its API socket.
     Another,
+}
+
+/// What an engine's machine has of its own.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    machine: Machine,
+    /// Size of a disk, in MiB.
+    disk: Option<u32>,
+    /// What it has in the place of /etc/resolv.conf.
+    names: Option<PathBuf>,
 }
 
 const START: Duration = Duration::from_secs(30);
@@ -78,20 +91,30 @@ const END: Duration = Duration::from_secs(15);
 impl Engine {
     /// Starts one in `place`; a rootless one as `user`.
     pub fn start(kind: Kind, place: &Namespace, user: &TestUser) -> Result<Self> {
-        Self::start_on(None, Machine::This, kind, place, user)
+        Self::start_on(Own::default(), kind, place, user)
     }
 
     /// Starts one in a machine of its own, with root.
     pub fn start_elsewhere(kind: Kind, place: &Namespace, user: &TestUser) -> Result<Self> {
-        Self::start_on(None, Machine::Another, kind, place, user)
+        Self::start_on(Own { machine: Machine::Another, ..Own::default() }, kind, place, user)
+    }
+
+    /// Starts one on a machine that looks names up as `names` says, where the caller's does not.
+    pub fn start_asking(names: PathBuf, kind: Kind, place: &Namespace, user: &TestUser) -> Result<Self> {
+        Self::start_on(Own { names: Some(names), ..Own::default() }, kind, place, user)
+    }
+
+    /// The same in a machine of its own, with root.
+    pub fn start_asking_elsewhere(names: PathBuf, kind: Kind, place: &Namespace, user: &TestUser) -> Result<Self> {
+        Self::start_on(Own { machine: Machine::Another, names: Some(names), ..Own::default() }, kind, place, user)
     }
 
     /// Starts one with a disk of its own, which has so many MiB.
     pub fn start_on_small_disk(mib: u32, kind: Kind, place: &Namespace, user: &TestUser) -> Result<Self> {
-        Self::start_on(Some(mib), Machine::This, kind, place, user)
+        Self::start_on(Own { disk: Some(mib), ..Own::default() }, kind, place, user)
     }
 
-    fn start_on(disk: Option<u32>, machine: Machine, kind: Kind, place: &Namespace, user: &TestUser) -> Result<Self> {
+    fn start_on(Own { machine, disk, names }: Own, kind: Kind, place: &Namespace, user: &TestUser) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("torbox-engine-").tempdir()?;
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755))?;
         if kind.is_rootless() {
@@ -105,7 +128,7 @@ impl Engine {
             fs::create_dir(&data)?;
             nix::mount::mount(Some("torbox-small"), &data, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(format!("size={mib}m,mode=711").as_str()))?;
         }
-        let mut engine = Self { kind, machine, service: None, dir, place: PathBuf::new() };
+        let mut engine = Self { kind, machine, names, service: None, dir, place: PathBuf::new() };
         engine.serve(place, user)?;
         Ok(engine)
     }
@@ -132,10 +155,20 @@ impl Engine {
                 command.args(["system", "service", "--time", "0"]).arg(self.url()).env("CONTAINERS_CONF", at("containers.conf"));
             }
         }
+        command = self.asking(command);
         let log = fs::File::options().append(true).create(true).open(at("log"))?;
         self.service = Some(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("cannot start the engine")?);
         let up = wait::retry(Duration::from_millis(50), Instant::now() + START, || self.get("/version").ok());
         up.map(drop).with_context(|| format!("the engine did not answer:\n{}", self.said()))
+    }
+
+    /// `command`, which looks names up where this engine's machine does.
+    #[must_use]
+    pub fn asking(&self, command: Command) -> Command {
+        match &self.names {
+            Some(names) => asking(names, &command),
+            None => command,
+        }
     }
 
     /// Which.
@@ -272,6 +305,7 @@ shared=$1; shift
 mount --make-rprivate / && mount -t tmpfs machine /mnt && mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay machine -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root && cd /mnt/root
 for place in tmp run var/lib; do mount -t tmpfs machine $place; done
+cp --remove-destination /etc/resolv.conf etc/resolv.conf
 mkdir -p ./$shared && mount --bind $shared ./$shared
 mount -t proc proc proc && mount --rbind /sys sys && mount --rbind /dev dev
 mkdir -p var/lib/engine/old && pivot_root . var/lib/engine/old && umount -l /var/lib/engine/old && hostname elsewhere

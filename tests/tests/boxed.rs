@@ -277,6 +277,10 @@ as_only! {
     engine_docker_speaks_obfs4: bridge::obfs4_in_docker, "dockerd", "docker", "obfs4proxy";
     /// The same through Podman.
     engine_podman_speaks_obfs4: bridge::obfs4_in_podman, "podman", "runc", "obfs4proxy";
+    /// The page through a Snowflake, also from a compose file, and where the engine is another machine's.
+    g3_engine_docker_speaks_snowflake_and_tor_alone_asks_for_names: bridge::snowflake_in_docker, "dockerd", "docker", "docker-compose", "dnsmasq", "unshare", "socat", "openssl";
+    /// The same through Podman.
+    g3_engine_podman_speaks_snowflake_and_tor_alone_asks_for_names: bridge::snowflake_in_podman, "podman", "runc", "python3", "dnsmasq", "unshare", "socat", "openssl";
     /// The probe, and the same probe in a plain container.
     g1_g2_g7_g8_engine_docker_the_probe_finds_nothing: engines::docker_probe, "dockerd", "docker";
     /// The same through Podman.
@@ -313,6 +317,10 @@ as_only! {
     User;
     /// The pages, through a Docker of the user's own.
     engine_rootless_docker_shows_the_pages: engines::rootless_docker_pages, "dockerd", "docker", "rootlesskit", "slirp4netns";
+    /// A Snowflake, through a Docker of the user's own.
+    engine_rootless_docker_speaks_snowflake: bridge::snowflake_in_rootless_docker, "dockerd", "docker", "rootlesskit", "slirp4netns", "dnsmasq", "unshare", "socat", "openssl";
+    /// The same through Podman.
+    engine_rootless_podman_speaks_snowflake: bridge::snowflake_in_rootless_podman, "podman", "runc", "dnsmasq", "unshare", "socat", "openssl";
     /// The pages, through a Podman of the user's own.
     engine_rootless_podman_shows_the_pages: engines::rootless_podman_pages, "podman", "runc";
     /// The probe, and the same probe in a plain container.

@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use torbox_images::{Recipe, RecipeName, Transport};
+use torbox_plan::Resolver;
 
 /// A relay that is in no public list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,13 +160,15 @@ fn told(bridge: &Bridge) -> Bridge {
     Bridge { arguments: bridge.arguments.iter().map(first).collect(), ..bridge.clone() }
 }
 
-/// Where the transports of the bridges look names up, if one does: the servers that this machine asks, and nothing else that its file says of it.
-pub(crate) fn resolver(dirs: &Dirs) -> Result<Option<String>, CliError> {
-    if any(dirs, |transport| transport.names)?.is_none() {
-        return Ok(None);
-    }
+/// Whether a transport of the bridges' looks names up.
+pub(crate) fn looks_up_names(dirs: &Dirs) -> Result<bool, CliError> {
+    any(dirs, |transport| transport.names).map(|name| name.is_some())
+}
+
+/// The name servers that this machine asks, and nothing else that its file says of it.
+pub(crate) fn resolver() -> Result<Resolver, CliError> {
     let text = fs::read_to_string(RESOLVER).map_err(|source| CliError::Path { path: RESOLVER.into(), source })?;
-    Ok(Some(servers(&text)))
+    Ok(Resolver::File(servers(&text)))
 }
 
 fn servers(text: &str) -> String {

@@ -15,7 +15,7 @@ use std::path::Path;
 use torbox_backend::engine::own_processes;
 use torbox_plan::compose::{DisplaySource, Placed, profiles, render, yaml};
 use torbox_plan::engine::Dialect;
-use torbox_plan::{CgroupAccess, Display, Host, Identity, Intent, Plan, Program};
+use torbox_plan::{CgroupAccess, Display, Host, Identity, Intent, Plan, Program, Resolver};
 
 /// Writes the file and its profiles into the directory.
 pub(crate) fn compose(dirs: &Dirs, args: &args::Compose) -> Result<(), CliError> {
@@ -32,7 +32,7 @@ pub(crate) fn compose(dirs: &Dirs, args: &args::Compose) -> Result<(), CliError>
     let provided = images::provide(dirs, args.of.browser, &args.of.sources, &mut progress)?;
     progress.end();
     let program = if display == Display::None { Program::Probe } else { Program::Browser { url: args.url.clone().map(String::from) } };
-    let intent = run::intent(&Wanted { args: &args.of, torrc, resolver: bridge::resolver(dirs)?, program, provided: &provided })?;
+    let intent = run::intent(&Wanted { args: &args.of, torrc, resolver: bridge::looks_up_names(dirs)?.then_some(Resolver::Engine), program, provided: &provided })?;
     // What an engine can give is known where the file is used: every bound is asked for.
     let host = Host { identity: Identity::Engine, cgroup: CgroupAccess::Delegated, group: String::new(), display, open_files: u64::MAX };
     let images = [&provided.tor, &provided.browser].map(|image| (image.digest.to_string(), image.config.to_string()));
@@ -60,7 +60,7 @@ fn display_of(choice: DisplayChoice) -> Result<Display, CliError> {
 fn write(directory: &Path, plan: &Plan, placed: &Placed) -> Result<(), CliError> {
     let document = serde_json::to_value(render(plan, placed)?).map_err(|error| CliError::System("write the compose file", error.into()))?;
     let text = format!("# Made by torbox compose. Its init proves in each container that the box holds before anything starts.\n{}", yaml(&document));
-    for (name, text) in profiles()?.into_iter().chain([("compose.yaml".to_owned(), text)]) {
+    for (name, text) in profiles(plan)?.into_iter().chain([("compose.yaml".to_owned(), text)]) {
         let path = directory.join(name);
         let parent = path.parent().unwrap_or(directory);
         let failed = |source| CliError::Path { path: path.clone(), source };

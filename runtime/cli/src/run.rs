@@ -24,9 +24,8 @@ use torbox_backend::launched::{LaunchError, Launched, STILL};
 use torbox_backend::local::Stream;
 use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
-use torbox_plan::engine::Unsupported;
 use torbox_plan::steps::Action;
-use torbox_plan::{Address, BESIDE, BoxName, COPIED, ClientAuth, Clipboard, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Role, Start};
+use torbox_plan::{Address, BESIDE, BoxName, COPIED, ClientAuth, Clipboard, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Resolver, Role, Start};
 
 /// A launch and what to say about it.
 pub(crate) struct Request {
@@ -190,10 +189,11 @@ impl Place {
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { chosen, opened }: Place) -> Result<Request, CliError> {
     let torrc = torrc(dirs, args)?;
     let way = Way { bridges: bridge::in_use(dirs)?, proxied: args.proxy.is_some() };
-    let resolver = bridge::resolver(dirs)?;
-    if chosen.is_some() && resolver.is_some() {
-        return Err(EngineError::Unsupported(Unsupported::Names).into());
-    }
+    let resolver = match (bridge::looks_up_names(dirs)?, &chosen) {
+        (false, _) => None,
+        (true, None) => Some(bridge::resolver()?),
+        (true, Some(_)) => Some(Resolver::Engine),
+    };
     profile::check(dirs, args.profile.as_ref())?;
     let mut progress = Progress::new();
     let provided = images::provide(dirs, args.browser, &args.sources, &mut progress)?;
@@ -226,7 +226,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
 pub(crate) struct Wanted<'a> {
     pub(crate) args: &'a args::Box,
     pub(crate) torrc: String,
-    pub(crate) resolver: Option<String>,
+    pub(crate) resolver: Option<Resolver>,
     pub(crate) program: Program,
     pub(crate) provided: &'a Provided,
 }

@@ -32,7 +32,7 @@ const SNOWFLAKE: [(&str, &str, &str); 6] = [
 ];
 const PATIENCE: &str = "it keeps on trying; a bridge of another kind may be quicker";
 const BROKER: &str = "torbox bridge list shows the bridges: url and fronts name the broker, and newer lines may name others";
-const RESOLVER: &str = "is the machine online, and does it look names up? /etc/resolv.conf says where it asks";
+const RESOLVER: &str = "is the machine online, and does it look names up? /etc/resolv.conf says where it asks, in an engine's box that of the engine's machine";
 const UDP: &str = "Snowflake needs UDP, which this network may block; a bridge with obfs4 does not";
 const NETWORK: &str = "this network may block Tor: torbox bridge add takes a bridge, and --proxy a proxy";
 const OFFLINE: &str = "is the machine online? a captive network wants its page opened in another browser first";

@@ -22,14 +22,24 @@ pub struct Intent {
     pub start: Start,
     /// Lines for tor's configuration file (torrc(5)); what the box depends on is set on tor's command line, which wins.
     pub torrc: String,
-    /// Where one of tor's transports looks names up (resolv.conf(5)); none where none does.
-    pub resolver: Option<String>,
+    /// Where one of tor's transports looks names up; none where none does.
+    pub resolver: Option<Resolver>,
     /// Which way a text may go over the edge of the browser's window.
     pub clipboard: Clipboard,
     /// By how many milliseconds keys and the pointer are late at most, each by a random time.
     pub jitter: u16,
     /// Bounds on what the box may use.
     pub limits: Limits,
+}
+
+/// Whom programs ask for names (resolv.conf(5)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolver {
+    /// The servers that this text names, which is the whole file.
+    File(String),
+    /// Those that the engine names to a container on its network: the caller's may be out of reach from there.
+    Engine,
 }
 
 /// An image as the plan needs it: no path, which differs per host, but what identifies its bytes.

@@ -23,6 +23,6 @@ pub use facts::{Facts, Mismatch, MountFact, Namespace, NetworkFact};
 pub use handed::{COPIED, COPY, Handed};
 pub use host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 pub use ids::{BoxName, BoxPath, InvalidName, Role};
-pub use intent::{ClientAuth, Clipboard, Image, Intent, JOURNAL, Limits, Memory, PROFILE_FILES, Program, Start};
+pub use intent::{ClientAuth, Clipboard, Image, Intent, JOURNAL, Limits, Memory, PROFILE_FILES, Program, Resolver, Start};
 pub use plan::{Access, Cgroup, Clocks, Container, Exec, GroupLimits, IdMap, Link, Mount, Network, Owner, Plan, PlanError, SuppliedFile, TELLTALE, UPTIME, paths, writable};
 pub use proof::{BESIDE, Landlock, Proof};

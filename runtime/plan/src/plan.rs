@@ -5,7 +5,7 @@
 
 use crate::host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 use crate::ids::{BoxName, BoxPath, Role};
-use crate::intent::{ClientAuth, Clipboard, Image, Intent, Memory, Program, Start};
+use crate::intent::{ClientAuth, Clipboard, Image, Intent, Memory, Program, Resolver, Start};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -22,8 +22,8 @@ pub struct Plan {
     pub outer_gids: Vec<IdMap>,
     /// tor's configuration file, as the user wrote it.
     pub torrc: String,
-    /// What the programs beside tor look names up with (resolv.conf(5)); none where nothing does.
-    pub resolver: Option<String>,
+    /// What the programs beside tor look names up with; none where nothing does.
+    pub resolver: Option<Resolver>,
     /// When the browser starts.
     pub start: Start,
 }
@@ -168,7 +168,7 @@ impl Link {
     }
 }
 
-/// A file that the runtime writes before the launch and binds read-only.
+/// A file that is supplied, and mounted read-only. The runtime writes it before the launch, but for a resolver that is the engine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SuppliedFile {
@@ -419,6 +419,9 @@ pub enum PlanError {
         /// Its owner.
         owner: u32,
     },
+    /// Name servers of another than who makes the containers.
+    #[error("an engine's containers ask the engine's name servers, and no others do")]
+    ForeignResolver,
     /// The browser is a client of the user's X server.
     #[error("a browser that speaks to the X server itself gets its clipboard and its input from there, and neither can be kept from it")]
     NotKept,
@@ -440,6 +443,7 @@ impl Plan {
     /// [`PlanError`] when the host cannot give what the box needs, or the intent asks for what cannot be.
     pub fn new(intent: &Intent, host: &Host) -> Result<Self, PlanError> {
         check_display(intent, host)?;
+        check_resolver(intent, host)?;
         let ids = IdLayout::new(host)?;
         let seen = Seen::of(&host.display);
         let display = seen.as_ref().map(|seen| display(intent, host, seen, &ids));
@@ -498,6 +502,14 @@ fn check_display(intent: &Intent, host: &Host) -> Result<(), PlanError> {
             Err(PlanError::ForeignDisplay { socket: socket.clone(), owner: *owner })
         }
         Display::X11 { .. } | Display::Nested { .. } | Display::Served { .. } | Display::Wayland { .. } | Display::Carried | Display::None => Ok(()),
+    }
+}
+
+/// Name servers go with the network, which is the engine's where an engine makes the containers.
+const fn check_resolver(intent: &Intent, host: &Host) -> Result<(), PlanError> {
+    match (&intent.resolver, &host.identity) {
+        (Some(Resolver::Engine), Identity::Root { .. } | Identity::User { .. }) | (Some(Resolver::File(_)), Identity::Engine) => Err(PlanError::ForeignResolver),
+        (Some(Resolver::Engine), Identity::Engine) | (Some(Resolver::File(_)), Identity::Root { .. } | Identity::User { .. }) | (None, _) => Ok(()),
     }
 }
 
@@ -896,6 +908,10 @@ mod tests {
         Host { identity, cgroup: CgroupAccess::Delegated, ..user(SocketAccess::Everyone) }
     }
 
+    fn engine() -> Host {
+        Host { identity: Identity::Engine, ..root() }
+    }
+
     /// The id of the host behind an id of the runtime's namespace.
     fn on_host(map: &[IdMap], id: u32) -> u32 {
         map.iter().find(|m| (m.inside..m.inside + m.count).contains(&id)).map_or(id, |m| m.outside + (id - m.inside))
@@ -930,9 +946,10 @@ mod tests {
 
     #[test]
     fn g3_a_resolver_is_tors_alone_and_where_a_transport_needs_it() {
-        for resolver in [None, Some("nameserver 192.0.2.53\n".to_owned())] {
+        let file = Resolver::File("nameserver 192.0.2.53\n".to_owned());
+        for (resolver, host) in [(None, root()), (Some(file), root()), (None, engine()), (Some(Resolver::Engine), engine())] {
             let wanted = resolver.is_some();
-            let plan = Plan::new(&Intent { resolver, ..intent() }, &root()).unwrap();
+            let plan = Plan::new(&Intent { resolver, ..intent() }, &host).unwrap();
             for container in &plan.containers {
                 assert_eq!(container.looks_up_names(), wanted && container.role == Role::Tor, "{}", container.role);
                 assert_eq!(container.mounts.iter().any(|mount| mount.target() == paths::RESOLVER), container.looks_up_names(), "{}", container.role);
@@ -999,6 +1016,9 @@ mod tests {
         assert_eq!(refused(&intent(), &Host { display: Display::None, ..root() }), PlanError::NoDisplay);
         let option = Intent { program: Program::Browser { url: Some("--profile".to_owned()) }, ..intent() };
         assert_eq!(refused(&option, &root()), PlanError::UrlIsOption("--profile".to_owned()));
+        for (resolver, host) in [(Resolver::Engine, root()), (Resolver::File(String::new()), engine())] {
+            assert_eq!(refused(&Intent { resolver: Some(resolver), ..intent() }, &host), PlanError::ForeignResolver);
+        }
         let hollow = Intent { browser: Image { entrypoint: vec![], ..intent().browser }, ..intent() };
         assert_eq!(refused(&hollow, &root()), PlanError::NoEntrypoint("browser".to_owned()));
         for (clipboard, jitter) in [(Clipboard::In, 0), (Clipboard::Both, 1)] {
@@ -1024,8 +1044,7 @@ mod tests {
 
     #[test]
     fn g7_what_a_role_can_write_to_is_what_is_mounted_so() {
-        let on_engine = Host { identity: Identity::Engine, ..root() };
-        for host in [root(), user(SocketAccess::Everyone), on_engine] {
+        for host in [root(), user(SocketAccess::Everyone), engine()] {
             for container in Plan::new(&intent(), &host).unwrap().containers {
                 let writes = |mount: &&Mount| match mount {
                     Mount::Tmpfs { mode, owner, .. } => *owner == Owner::User || mode & 0o002 != 0,

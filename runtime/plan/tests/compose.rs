@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use torbox_plan::compose::{DisplaySource, Document, Placed, Service, facts, profiles, read, render, yaml};
-use torbox_plan::engine::{Dialect, Unsupported};
-use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Clipboard, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess, Start};
+use torbox_plan::engine::{Dialect, Unsupported, profile_json};
+use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Clipboard, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Resolver, Role, SocketAccess, Start};
 
 const DIALECTS: [Dialect; 2] = [Dialect::Docker, Dialect::Podman];
 
@@ -70,7 +70,7 @@ fn the_shipped_files_are_the_plan() {
         let document = render(&plan(0), &Placed { display: DisplaySource::Environment, ..placed(dialect) }).unwrap();
         (name.to_owned(), head.to_owned() + &yaml(&serde_json::to_value(document).unwrap()))
     };
-    let files = DIALECTS.into_iter().zip(NAMES.into_iter().zip(HEAD)).map(of).chain(profiles().unwrap());
+    let files = DIALECTS.into_iter().zip(NAMES.into_iter().zip(HEAD)).map(of).chain(profiles(&plan(0)).unwrap());
     for (name, text) in files {
         let path = format!("{directory}/{name}");
         if std::env::var_os("TORBOX_WRITE_GOLDEN").is_some() {
@@ -85,13 +85,14 @@ proptest! {
     /// The facts of a plan and those read back from its compose file are the same, for every plan and either compose.
     #[test]
     fn no_drift_between_plan_and_compose_file(
-        which: u8, podman: bool, limited: bool, open_files in 64_u64..1 << 40, url in proptest::option::of("[a-z$]{1,9}"), size in 1_u64..1 << 30, name in "[a-z][a-z0-9-]{0,31}",
+        which: u8, podman: bool, limited: bool, open_files in 64_u64..1 << 40, url in proptest::option::of("[a-z$]{1,9}"), names: bool, size in 1_u64..1 << 30, name in "[a-z][a-z0-9-]{0,31}",
     ) {
         let dialect = if podman { Dialect::Podman } else { Dialect::Docker };
         let cgroup = if limited { CgroupAccess::Delegated } else { CgroupAccess::None };
         let program = if which % 3 == 2 { Program::Probe } else { Program::Browser { url } };
         let limits = Limits { browser_memory: size, home: size, tmp: size, profile: size, ..Limits::default() };
-        let plan = Plan::new(&Intent { name: BoxName::new(&name).unwrap(), limits, ..intent(program) }, &Host { cgroup, open_files, ..host(which) }).unwrap();
+        let resolver = names.then_some(Resolver::Engine);
+        let plan = Plan::new(&Intent { name: BoxName::new(&name).unwrap(), resolver, limits, ..intent(program) }, &Host { cgroup, open_files, ..host(which) }).unwrap();
         let document = render(&plan, &placed(dialect)).unwrap();
         prop_assert_eq!(plan.containers.len(), document.services.len());
         for container in &plan.containers {
@@ -108,13 +109,17 @@ type Weaken = fn(&mut Service);
 /// The positive control of the property: a file that says less is seen by the reader.
 #[test]
 fn every_weaker_file_is_seen() {
-    let weaken: [(&str, Weaken); 12] = [
+    let weaken: [(&str, Weaken); 13] = [
         ("network", |service| "bridge".clone_into(&mut service.network_mode)),
         ("the host's network", |service| "host".clone_into(&mut service.network_mode)),
         ("privileged", |service| service.privileged = true),
         ("capabilities", |service| service.cap_drop.clear()),
         ("seccomp", |service| service.security_opt.retain(|option| !option.starts_with("seccomp="))),
         ("new privileges", |service| service.security_opt.retain(|option| !option.starts_with("no-new"))),
+        ("name servers", |service| {
+            service.volumes.retain(|entry| entry != "/dev/null:/etc/resolv.conf:ro");
+            service.security_opt.iter_mut().for_each(|option| *option = option.replace(":/etc/resolv.conf", ""));
+        }),
         ("root", |service| service.read_only = false),
         ("user", |service| "0:0".clone_into(&mut service.user)),
         ("ipc", |service| "host".clone_into(&mut service.ipc)),
@@ -163,12 +168,28 @@ fn what_cannot_be_rendered_is_refused() {
     let refused = |plan: &Plan, placed: &Placed| render(plan, placed).unwrap_err();
     assert!(matches!(refused(&Plan::new(&intent(Program::Probe), &native).unwrap(), &placed(Dialect::Docker)), Unsupported::Ids));
     assert!(matches!(refused(&plan(0), &Placed { images: BTreeMap::new(), ..placed(Dialect::Docker) }), Unsupported::Image(_)));
-    let names = Intent { resolver: Some(String::new()), ..intent(Program::Probe) };
-    assert!(matches!(refused(&Plan::new(&names, &host(2)).unwrap(), &placed(Dialect::Docker)), Unsupported::Names));
     for path in ["/tmp/x:/etc:rw", "/tmp/$HOME", "/tmp/a,b"] {
         let host = Host { display: Display::Wayland { socket: path.into(), access: SocketAccess::Everyone }, ..host(0) };
         let plan = Plan::new(&intent(Program::Browser { url: None }), &host).unwrap();
         assert!(matches!(refused(&plan, &placed(Dialect::Podman)), Unsupported::Path(_)), "{path}");
+    }
+}
+
+/// A file whose tor has a transport that looks names up says no more than that its engine's name servers are not hidden from tor.
+#[test]
+fn g3_the_engines_name_servers_are_tors_alone_in_a_compose_file() {
+    let names = Plan::new(&Intent { resolver: Some(Resolver::Engine), ..intent(Program::Probe) }, &host(2)).unwrap();
+    for dialect in DIALECTS {
+        let hides = |service: &Service| service.volumes.iter().chain(&service.security_opt).any(|entry| entry.contains("/etc/resolv.conf"));
+        for (plan, names) in [(&names, true), (&plan(2), false)] {
+            for (role, service) in &render(plan, &placed(dialect)).unwrap().services {
+                let told = names && role == "tor";
+                assert_eq!((hides(service), service.dns_search == ["."]), (!told, told), "{role}");
+            }
+        }
+        let of_tor = |plan: &Plan| profiles(plan).unwrap().into_iter().find(|(path, _)| path == "seccomp/tor.json").unwrap().1;
+        assert_eq!(of_tor(&names), profile_json(names.container(Role::Tor).unwrap()).unwrap());
+        assert_ne!(of_tor(&names), of_tor(&plan(2)));
     }
 }
 

@@ -4,8 +4,8 @@
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use torbox_plan::engine::{Body, Dialect, Engine, Placed, Policy, Share, Unsupported, facts, profile_json, read, render};
-use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Clipboard, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Role, SocketAccess, Start};
+use torbox_plan::engine::{Body, Dialect, Engine, HostConfig, Placed, Policy, Share, Unsupported, facts, profile_json, read, render};
+use torbox_plan::{BoxName, CgroupAccess, ClientAuth, Clipboard, Display, Facts, Host, IdRange, Identity, Image, Intent, Limits, Memory, Plan, Program, Resolver, Role, SocketAccess, Start};
 
 fn engine(dialect: Dialect) -> Engine {
     Engine { dialect, cgroup_namespace: Share::Own, runtime: None, processes: (dialect == Dialect::Podman).then_some(4096) }
@@ -87,13 +87,14 @@ proptest! {
     /// The facts of a plan and those read back from its rendering are the same, for every plan and engine.
     #[test]
     fn no_drift_between_plan_and_requests(
-        which: u8, podman: bool, limited: bool, open_files in 64_u64..1 << 40, url in proptest::option::of("[a-z]{1,9}"), probe: bool, size in 1_u64..1 << 30, name in "[a-z][a-z0-9-]{0,31}",
+        which: u8, podman: bool, limited: bool, open_files in 64_u64..1 << 40, url in proptest::option::of("[a-z]{1,9}"), probe: bool, names: bool, size in 1_u64..1 << 30, name in "[a-z][a-z0-9-]{0,31}",
     ) {
         let dialect = if podman { Dialect::Podman } else { Dialect::Docker };
         let cgroup = if limited { CgroupAccess::Delegated } else { CgroupAccess::None };
         let program = if probe || which % 4 == 2 { Program::Probe } else { Program::Browser { url } };
         let limits = Limits { browser_memory: size, home: size, tmp: size, profile: size, ..Limits::default() };
-        let plan = Plan::new(&intent(&name, program, limits), &host(which, cgroup, open_files)).unwrap();
+        let intent = Intent { resolver: names.then_some(Resolver::Engine), ..intent(&name, program, limits) };
+        let plan = Plan::new(&intent, &host(which, cgroup, open_files)).unwrap();
         let rendered = render(&plan, &engine(dialect), &placed(dialect)).unwrap();
         for (container, (role, body)) in plan.containers.iter().zip(&rendered.containers) {
             prop_assert_eq!(container.role, *role);
@@ -110,7 +111,7 @@ type Weaken = fn(&mut Body);
 /// The positive control of the property: a rendering that says less is seen by the reader.
 #[test]
 fn every_weaker_request_is_seen() {
-    let weaken: [(&str, Weaken); 14] = [
+    let weaken: [(&str, Weaken); 15] = [
         ("network", |body| "bridge".clone_into(&mut body.host_config.network_mode)),
         ("port", |body| drop(body.host_config.port_bindings.insert("80/tcp".to_owned(), "80".to_owned()))),
         ("privileged", |body| body.host_config.privileged = true),
@@ -122,6 +123,10 @@ fn every_weaker_request_is_seen() {
         ("masks", |body| {
             body.host_config.masked_paths.clear();
             body.host_config.security_opt.retain(|option| !option.starts_with("mask="));
+        }),
+        ("name servers", |body| {
+            body.host_config.masked_paths.retain(|path| path != "/etc/resolv.conf");
+            body.host_config.security_opt.iter_mut().for_each(|option| *option = option.replace(":/etc/resolv.conf", ""));
         }),
         ("root", |body| body.host_config.readonly_rootfs = false),
         ("user", |body| "0:0".clone_into(&mut body.user)),
@@ -147,13 +152,54 @@ fn a_plan_for_other_ids_is_refused() {
     assert!(matches!(render(&plan, &engine(Dialect::Docker), &placed(Dialect::Docker)), Err(Unsupported::Ids)));
 }
 
+/// A plan whose tor has a transport that looks names up.
+fn plan_with_names() -> Plan {
+    let names = Intent { resolver: Some(Resolver::Engine), ..intent("default", Program::Probe, Limits::default()) };
+    Plan::new(&names, &host(2, CgroupAccess::Delegated, 1 << 20)).unwrap()
+}
+
+/// Whom to ask for names is the engine's to say, to tor's container alone: no path and no text of the caller's goes there, and no domain.
 #[test]
-fn a_tor_that_looks_names_up_is_refused() {
-    let names = Intent { resolver: Some(String::new()), ..intent("default", Program::Probe, Limits::default()) };
-    let plan = Plan::new(&names, &host(0, CgroupAccess::Delegated, 1 << 20)).unwrap();
+fn g3_the_engines_name_servers_are_tors_alone_and_where_a_transport_needs_them() {
     for dialect in DIALECTS {
-        assert!(matches!(render(&plan, &engine(dialect), &placed(dialect)), Err(Unsupported::Names)));
+        for (plan, names) in [(plan_with_names(), true), (plan(0), false)] {
+            for (role, body) in render(&plan, &engine(dialect), &placed(dialect)).unwrap().containers {
+                let HostConfig { masked_paths, dns, dns_search, binds, mounts, .. } = &body.host_config;
+                let told = names && role == Role::Tor;
+                assert_eq!(masked_paths.contains(&"/etc/resolv.conf".to_owned()), !told, "{role}");
+                assert_eq!((dns.is_empty(), dns_search.as_slice()), (told, &[".".to_owned()][..]), "{role}");
+                assert!(!binds.iter().any(|bind| bind.0.contains("resolv")) && !mounts.iter().any(|mount| mount.target.contains("resolv")), "{role}");
+            }
+        }
     }
+}
+
+/// An engine that tells of other servers, or of domains, than it was asked for is found out.
+#[test]
+fn g8_an_engine_that_tells_of_other_name_servers_is_refused() {
+    let of_names = |told: [&[&str]; 2], body: &Body| {
+        let told = serde_json::json!({"HostConfig": {"Dns": told[0], "DnsSearch": told[1]}});
+        read::inspected(&told, body, Dialect::Docker).into_iter().filter(|differs| differs.what.contains("names") || differs.what.contains("name servers")).count()
+    };
+    let rendered = render(&plan_with_names(), &engine(Dialect::Docker), &placed(Dialect::Docker)).unwrap();
+    for (role, body) in &rendered.containers {
+        let asked: &[&str] = if *role == Role::Tor { &[] } else { &["127.0.0.1"] };
+        assert_eq!([of_names([asked, &["."]], body), of_names([&["192.0.2.53"], &["."]], body), of_names([asked, &["work.example"]], body)], [0, 1, 1], "{role}");
+    }
+}
+
+/// The one thing more that such a tor may: netlink's routing family.
+#[test]
+fn g2_the_profile_of_a_tor_that_looks_names_up_has_one_family_more() {
+    let sockets = |plan: &Plan| {
+        let profile: serde_json::Value = serde_json::from_str(&profile_json(plan.container(Role::Tor).unwrap()).unwrap()).unwrap();
+        profile["syscalls"].as_array().unwrap().iter().filter(|entry| entry["names"] == serde_json::json!(["socket"])).cloned().collect::<Vec<_>>()
+    };
+    let (plain, names) = (sockets(&plan(0)), sockets(&plan_with_names()));
+    let netlink = serde_json::json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
+        {"index": 0, "value": u32::MAX, "valueTwo": 16, "op": "SCMP_CMP_MASKED_EQ"}, {"index": 2, "value": u32::MAX, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"},
+    ]});
+    assert_eq!(names, [plain, vec![netlink]].concat());
 }
 
 #[test]
@@ -192,8 +238,9 @@ fn nothing_but_the_display_socket_is_a_path_of_the_host() {
 
 #[test]
 fn g2_the_profile_for_engines_refuses_every_socket_but_af_unix_and_names_every_call() {
-    for role in Role::ALL {
-        let profile: serde_json::Value = serde_json::from_str(&profile_json(role).unwrap()).unwrap();
+    for container in &plan(0).containers {
+        let role = container.role;
+        let profile: serde_json::Value = serde_json::from_str(&profile_json(container).unwrap()).unwrap();
         let entries = profile["syscalls"].as_array().unwrap();
         let of = |call: &str| entries.iter().filter(|entry| entry["names"].as_array().unwrap().iter().any(|name| name == call)).collect::<Vec<_>>();
         for call in torbox_plan::seccomp::Arch::OWN.calls() {

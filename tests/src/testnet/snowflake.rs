@@ -2,6 +2,7 @@
 //! own, the broker and the STUN server are `tests/snowflake`; `make out/snowflake` builds all of it.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -56,6 +57,18 @@ impl Snowflake {
         fs::write(layout.file("snowflake.resolv.conf"), format!("search torbox.test\nnameserver {}\n", config::NAMES.0))?;
         Ok(started)
     }
+}
+
+/// `command` on a machine that looks names up as `file` says: with it in the place of /etc/resolv.conf.
+#[must_use]
+pub fn asking(file: &Path, command: &Command) -> Command {
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--mount", "--propagation", "slave", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]).arg(file).arg(command.get_program()).args(command.get_args());
+    wrapped.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").process_group(0).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = command.get_current_dir() {
+        wrapped.current_dir(dir);
+    }
+    wrapped
 }
 
 /// Who has the broker's name and no certificate that anybody signed: openssl-req(1), socat(1).

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::NamedTempFile;
 use torbox_tests::display::Xvfb;
-use torbox_tests::engine::Kind;
+use torbox_tests::engine::{Engine, Kind};
 use torbox_tests::testnet::capture::{Capture, Flow};
 use torbox_tests::testnet::config::Spoken;
 use torbox_tests::testnet::daemon::stop;
-use torbox_tests::testnet::{Via, config};
+use torbox_tests::testnet::{Via, config, snowflake};
 
-use crate::engines;
+use crate::{compose, engines};
 use crate::ground::{Stage, outcome, soon};
 use crate::page::Awaited;
 
@@ -80,20 +79,95 @@ pub(crate) fn snowflake(stage: &Stage<'_>) {
         let capture = Capture::start(&stage.ground.net.client()).unwrap();
         for (via, url) in [(Via::Exit, &stage.ground.net.state().named_url), (Via::Onion, &stage.ground.net.state().onion_url)] {
             let page = Awaited::new(stage);
-            let running = stage.start(with_resolver(stage, stage.run_command(&display, "bridge", url)), "bridge");
+            let running = stage.start(snowflake::asking(&stage.ground.net.names(), &stage.run_command(&display, "bridge", url)), "bridge");
             page.request(via, &running);
             page.text(|shot| display.screenshot(shot), &running);
             assert_eq!(running.interrupt().unwrap(), Some(0));
         }
-        let flows = capture.end().unwrap();
-        let peers = [config::NAMES.0, config::STUN.0, config::NET_END];
-        for peer in peers {
-            assert!(flows.contains(&Flow::Ip { protocol: UDP, from: config::CLIENT_END, to: peer }), "the positive control: {peer} is asked: {flows:#?}");
-        }
-        // The box has gone when the proxy sends its last word.
-        let datagram = |flow: &&Flow| matches!(flow, Flow::Ip { protocol: UDP | ICMP, from, to } if peers.contains(if *from == config::CLIENT_END { to } else { from }));
-        only_the_bridge(&flows.iter().filter(|flow| !datagram(flow)).copied().collect(), |end| end == config::BROKER);
+        only_snowflakes_own(&capture.end().unwrap());
     });
+}
+
+/// The page through Docker, Podman and a compose file. Names are looked up where the engine's machine does, whatever the caller's does.
+pub(crate) fn snowflake_in_docker(stage: &Stage<'_>) {
+    snowflake_in(stage, Kind::Docker);
+}
+
+pub(crate) fn snowflake_in_podman(stage: &Stage<'_>) {
+    snowflake_in(stage, Kind::Podman);
+}
+
+fn snowflake_in(stage: &Stage<'_>, kind: Kind) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Snowflake).unwrap();
+    let (names, client, user) = (stage.ground.net.names(), stage.ground.net.client(), &stage.ground.user);
+    with_bridge(stage, bridge.line(), || {
+        engines::with(stage, kind, |engine| {
+            let (code, said) = asking(stage, engines::through(stage.bridge_test_command(), engine));
+            assert!(code == Some(7) && said.contains("the name of Snowflake's broker cannot be looked up"), "the positive control: {said}");
+        });
+        let engine = Engine::start_asking(names.clone(), kind, &client, user).unwrap();
+        page_in(stage, &engine);
+        compose::through_snowflake(stage, &engine);
+        drop(engine);
+        let engine = Engine::start_asking_elsewhere(names, kind, &client, user).unwrap();
+        let (code, out, said) = outcome(&mut engines::apart(&engines::through(stage.bridge_test_command(), &engine)));
+        assert!((code, out.as_str()) == (Some(0), "") && said.contains("connected to the Tor network"), "{said}");
+        engines::assert_nothing_left(&engine, "after a test elsewhere");
+    });
+}
+
+/// Engines of the user's own, whose way to the network is another.
+pub(crate) fn snowflake_in_rootless_docker(stage: &Stage<'_>) {
+    connects_in(stage, Kind::RootlessDocker);
+}
+
+pub(crate) fn snowflake_in_rootless_podman(stage: &Stage<'_>) {
+    connects_in(stage, Kind::RootlessPodman);
+}
+
+fn connects_in(stage: &Stage<'_>, kind: Kind) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Snowflake).unwrap();
+    let engine = Engine::start_asking(stage.ground.net.names(), kind, &stage.ground.net.client(), &stage.ground.user).unwrap();
+    with_bridge(stage, bridge.line(), || {
+        // An engine's box has a claim, which stays: under a name that no other test asks for what is left of.
+        let (code, out, said) = outcome(engines::through(stage.bridge_test_command(), &engine).args(["--name", "rootless"]));
+        assert!((code, out.as_str()) == (Some(0), "") && said.contains("connected to the Tor network"), "{said}");
+        engines::assert_nothing_left(&engine, "after a test");
+    });
+}
+
+fn page_in(stage: &Stage<'_>, engine: &Engine) {
+    let display = Xvfb::start().unwrap();
+    let capture = Capture::start(&stage.ground.net.client()).unwrap();
+    let page = Awaited::new(stage);
+    let running = stage.start(engines::through(stage.run_command(&display, "bridge", &stage.ground.net.state().named_url), engine), "bridge");
+    page.request(Via::Exit, &running);
+    page.text(|shot| display.screenshot(shot), &running);
+    tor_alone_asks_for_names(engine, "bridge");
+    assert_eq!(running.interrupt_within(engines::GONE).unwrap(), Some(0));
+    engines::assert_nothing_left(engine, "after Ctrl-C");
+    only_snowflakes_own(&capture.end().unwrap());
+}
+
+/// tor's container is told the servers that the engine's machine asks, and none of its domains; the others are told nothing.
+pub(crate) fn tor_alone_asks_for_names(engine: &Engine, name: &str) {
+    let told = engines::resolver_of(engine, name, "tor");
+    let lines: Vec<_> = told.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+    assert_eq!(lines, [format!("nameserver {}", config::NAMES.0)], "{told}");
+    for role in ["gate", "display", "browser"] {
+        assert_eq!(engines::resolver_of(engine, name, role), "", "{role}");
+    }
+}
+
+/// Broker, name servers, STUN server and the proxy, and nobody else.
+pub(crate) fn only_snowflakes_own(flows: &BTreeSet<Flow>) {
+    let peers = [config::NAMES.0, config::STUN.0, config::NET_END];
+    for peer in peers {
+        assert!(flows.contains(&Flow::Ip { protocol: UDP, from: config::CLIENT_END, to: peer }), "the positive control: {peer} is asked: {flows:#?}");
+    }
+    // The box has gone when the proxy sends its last word.
+    let datagram = |flow: &&Flow| matches!(flow, Flow::Ip { protocol: UDP | ICMP, from, to } if peers.contains(if *from == config::CLIENT_END { to } else { from }));
+    only_the_bridge(&flows.iter().filter(|flow| !datagram(flow)).copied().collect(), |end| end == config::BROKER);
 }
 
 /// Numbers of protocols.
@@ -101,26 +175,9 @@ const UDP: u8 = 17;
 const ICMP: u8 = 1;
 
 fn asking(stage: &Stage<'_>, command: Command) -> (Option<i32>, String) {
-    let (code, out, said) = outcome(&mut with_resolver(stage, command));
+    let (code, out, said) = outcome(&mut snowflake::asking(&stage.ground.net.names(), &command));
     assert_eq!(out, "");
     (code, said)
-}
-
-/// `command` on a machine that asks the private network for names: with a file of the network's in the place of /etc/resolv.conf.
-fn with_resolver(stage: &Stage<'_>, command: Command) -> Command {
-    let file = stage.ground.net.names();
-    let mut wrapped = Command::new("unshare");
-    wrapped.args(["--mount", "--propagation", "slave", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]).arg(file).arg(command.get_program()).args(command.get_args());
-    wrapped.env_clear().process_group(0);
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            wrapped.env(name, value);
-        }
-    }
-    if let Some(dir) = command.get_current_dir() {
-        wrapped.current_dir(dir);
-    }
-    wrapped
 }
 
 /// `torbox bridge test`: its exit code and what it says. Nothing of its box is left.
@@ -143,8 +200,6 @@ pub(crate) fn obfs4_in_podman(stage: &Stage<'_>) {
 fn obfs4_in(stage: &Stage<'_>, kind: Kind) {
     let bridge = stage.ground.net.start_bridge(Spoken::Obfs4).unwrap();
     with_bridge(stage, bridge.line(), || engines::pages(stage, kind, &[Via::Exit]));
-    let named = format!("snowflake 192.0.2.3:80 {} url=https://broker.torbox.test/ ice=stun:stun.torbox.test:3478", "A".repeat(40));
-    with_bridge(stage, &named, || engines::refuses(stage, kind, "works with the native backend alone"));
 }
 
 fn only_it_is_contacted(stage: &Stage<'_>, display: &Xvfb, line: &str, is_it: impl Fn((Ipv4Addr, u16)) -> bool) {

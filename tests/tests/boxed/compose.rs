@@ -12,8 +12,10 @@ use torbox_tests::boxed::{RunningBox, kept_dir};
 use torbox_tests::display::{Weston, Xvfb};
 use torbox_tests::engine::{Engine, Kind};
 use torbox_tests::testnet::Via;
+use torbox_tests::testnet::capture::Capture;
 
-use crate::engines::{assert_is_a_box, load_images, report, with};
+use crate::bridge::{only_snowflakes_own, tor_alone_asks_for_names};
+use crate::engines::{IMAGES, assert_is_a_box, load_images, report, with};
 use crate::ground::{Stage, outcome, soon};
 use crate::page::Awaited;
 
@@ -30,13 +32,18 @@ struct Composed<'a> {
 
 impl<'a> Composed<'a> {
     /// What `torbox compose` writes for a box that opens `url`; `command` says on which display.
-    fn write(stage: &'a Stage<'a>, engine: &'a Engine, url: &str, mut command: Command) -> Self {
+    fn write(stage: &'a Stage<'a>, engine: &'a Engine, url: &str, command: Command) -> Self {
+        Self::write_of(IMAGES, stage, engine, url, command)
+    }
+
+    /// The same, where the box is made of these images.
+    fn write_of(images: [&str; 2], stage: &'a Stage<'a>, engine: &'a Engine, url: &str, mut command: Command) -> Self {
         let dir = tempfile::Builder::new().prefix("torbox-compose-").tempdir().unwrap();
         let format = engine.kind().backend();
         command.args(["--url", url, "--format", format]).arg(dir.path());
         let (code, out, said) = outcome(&mut command);
         assert_eq!((code, out.as_str()), (Some(0), ""), "{said}");
-        load_images(stage, engine);
+        load_images(stage, engine, images);
         Self { stage, engine, dir }
     }
 
@@ -61,7 +68,7 @@ impl<'a> Composed<'a> {
             }
         };
         command.current_dir(self.dir.path()).args(["--project-name", NAME, "--file"]).arg(self.file());
-        command
+        self.engine.asking(command)
     }
 
     /// `up`, in the foreground: what it says is what the containers say.
@@ -142,6 +149,21 @@ pub(crate) fn podman(stage: &Stage<'_>) {
             composed.down(running);
         }
     });
+}
+
+/// The page through the Snowflake that the stage's one bridge names; `engine` is on a machine that looks its names up.
+pub(crate) fn through_snowflake(stage: &Stage<'_>, engine: &Engine) {
+    let display = Xvfb::start().unwrap();
+    let images = ["torbox/tor-transports", "torbox/firefox-esr"];
+    let composed = Composed::write_of(images, stage, engine, &stage.ground.net.state().named_url, on_x11(stage, &display));
+    let capture = Capture::start(&stage.ground.net.client()).unwrap();
+    let page = Awaited::new(stage);
+    let running = composed.up(Some(&display));
+    page.request(Via::Exit, &running);
+    page.text(|shot| display.screenshot(shot), &running);
+    tor_alone_asks_for_names(engine, NAME);
+    composed.down(running);
+    only_snowflakes_own(&capture.end().unwrap());
 }
 
 /// What SECURITY.md says that engines and compose files leave open, apart from G6. The last is that of a program beside the browser.

@@ -73,13 +73,18 @@ pub(crate) fn pages(stage: &Stage<'_>, kind: Kind, vias: &[Via]) {
     });
 }
 
-/// What no engine gives is said before anything is made.
-pub(crate) fn refuses(stage: &Stage<'_>, kind: Kind, why: &str) {
-    with(stage, kind, |engine| {
-        let (code, _, said) = outcome(&mut through(stage.bridge_test_command(), engine));
-        assert!(code == Some(6) && said.contains(why), "{said}");
-        assert_nothing_left(engine, "after a refusal");
-    });
+/// `command` of somebody who has no network at all.
+pub(crate) fn apart(command: &Command) -> Command {
+    let mut alone = Command::new("/usr/bin/unshare");
+    alone.arg("--net").arg(command.get_program()).args(command.get_args());
+    alone.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    alone
+}
+
+/// Whom the container of `role` of box `name` asks for names.
+pub(crate) fn resolver_of(engine: &Engine, name: &str, role: &str) -> String {
+    let told = engine.get(&format!("/containers/torbox-{name}-{role}/json")).unwrap();
+    std::fs::read_to_string(format!("/proc/{}/root/etc/resolv.conf", told["State"]["Pid"])).unwrap()
 }
 
 /// Beside the page: addresses are opened, files leave and enter, and every attempt to get out is made.
@@ -122,11 +127,14 @@ pub(crate) fn rootless_podman_pages(stage: &Stage<'_>) {
     pages(stage, Kind::RootlessPodman, &[Via::Exit, Via::Onion]);
 }
 
+/// The images of a box without a transport.
+pub(crate) const IMAGES: [&str; 2] = ["torbox/tor", "torbox/firefox-esr"];
+
 /// Loads those of the images that `engine` lacks, as a user does it.
-pub(crate) fn load_images(stage: &Stage<'_>, engine: &Engine) {
+pub(crate) fn load_images(stage: &Stage<'_>, engine: &Engine, images: [&str; 2]) {
     let there = engine.get("/images/json").unwrap();
     let tags: Vec<&Value> = there.as_array().unwrap().iter().flat_map(|image| image["RepoTags"].as_array().into_iter().flatten()).collect();
-    for image in ["torbox/tor", "torbox/firefox-esr"].into_iter().filter(|image| !tags.contains(&&json!(format!("localhost/{image}:latest")))) {
+    for image in images.into_iter().filter(|image| !tags.contains(&&json!(format!("localhost/{image}:latest")))) {
         let archive = stage.out.path().join(format!("{}.tar", image.replace('/', "-")));
         let exported = stage.call(&["images", "export", image, &archive.display().to_string()]);
         assert_eq!(exported.0, Some(0), "{}", exported.2);
@@ -329,7 +337,7 @@ pub(crate) fn podman_tampering(stage: &Stage<'_>) {
 /// A foreign container with a name of ours is never touched; a killed torbox ends its box, and the next command removes the rest.
 fn foreign_and_left(stage: &Stage<'_>, kind: Kind) {
     with(stage, kind, |engine| {
-        load_images(stage, engine);
+        load_images(stage, engine, IMAGES);
         let client = || engine.client(&stage.ground.net.client());
         let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
         let made = outcome(client().args(["create", "--name", "torbox-foreign-gate", "--network", "none"]).args(limits).arg("localhost/torbox/tor:latest"));
@@ -507,13 +515,7 @@ pub(crate) fn podman_disorder(stage: &Stage<'_>) {
 /// An engine in a machine of its own: everything works through its socket alone; a display's socket is refused, and a page is not.
 fn elsewhere(stage: &Stage<'_>, kind: Kind) {
     let engine = Engine::start_elsewhere(kind, &stage.ground.net.client(), &stage.ground.user).unwrap();
-    // Whoever asks has no network at all.
-    let apart = |command: Command| {
-        let mut alone = Command::new("/usr/bin/unshare");
-        alone.arg("--net").arg(command.get_program()).args(command.get_args());
-        alone.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        outcome(&mut alone)
-    };
+    let apart = |command: Command| outcome(&mut apart(&command));
     let torrc = stage.torrc_with("");
     let words = |verb: &'static str| [verb, "--verbose", "--name", "far", "--browser", "firefox-esr", "--torrc"].map(str::to_owned).into_iter().chain([torrc.display().to_string()]);
     let (code, out, said) = apart(through(stage.installed.command(None, words("probe")), &engine));

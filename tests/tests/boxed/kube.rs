@@ -8,7 +8,7 @@ use serde_json::Value;
 use torbox_tests::engine::{Engine, Kind};
 use torbox_tests::{process, wait};
 
-use crate::engines::{load_images, with};
+use crate::engines::{IMAGES, load_images, with};
 use crate::ground::{Stage, outcome};
 
 /// Four of what the refusal names. Which of them a pod leaves open depends on Podman: where none is, there is no reason left to refuse.
@@ -21,7 +21,7 @@ pub(crate) fn podman(stage: &Stage<'_>) {
     assert_eq!((code, out.as_str()), (Some(1), ""), "{said}");
     assert!(said.contains("podman kube play cannot keep a box") && said.contains("--format podman"), "{said}");
     with(stage, Kind::Podman, |engine| {
-        load_images(stage, engine);
+        load_images(stage, engine, IMAGES);
         let rows = attempts(stage, engine);
         let open: Vec<&str> = rows.iter().filter(|row| row["verdict"] == "not-held").map(|row| row["id"].as_str().unwrap()).collect();
         assert!(rows.len() > 350, "{rows:?}");

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use tokio::io::AsyncWrite;
 use torbox_plan::engine::{Body, Dialect, Placed, Policy, Rendered, Volume, container_name, label, policy_volume, profile_json, read, render};
-use torbox_plan::{BoxName, Plan, Role};
+use torbox_plan::{Plan, Role};
 
 /// Where the profiles' volume is mounted in the container that is never started.
 const POLICY: &str = "/run/torbox";
@@ -36,7 +36,7 @@ pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::er
 pub(super) async fn prepare(client: &Client, launch: &Launch, plan: &Plan) -> Result<Rendered, EngineError> {
     let mut placed = Placed { images: launch.images.clone(), policy: Policy::Inline, claim: launch.claim.clone() };
     if launch.engine.dialect == Dialect::Podman {
-        placed.policy = Policy::Directory(place_policy(client, launch, &plan.name).await?);
+        placed.policy = Policy::Directory(place_policy(client, launch, plan).await?);
     }
     let rendered = render(plan, &launch.engine, &placed)?;
     for volume in &rendered.volumes {
@@ -64,9 +64,9 @@ async fn make_volume(client: &Client, volume: &Volume, claim: &str) -> Result<St
 }
 
 /// Podman reads seccomp profiles from files of its own host. They get there through a volume of a container that is never started.
-async fn place_policy(client: &Client, launch: &Launch, name: &BoxName) -> Result<String, EngineError> {
-    let labels = BTreeMap::from([(label::BOX.to_owned(), name.to_string()), (label::CLAIM.to_owned(), launch.claim.clone())]);
-    let volume = Volume { name: policy_volume(name), driver: "local".to_owned(), driver_opts: BTreeMap::new(), labels: labels.clone() };
+async fn place_policy(client: &Client, launch: &Launch, plan: &Plan) -> Result<String, EngineError> {
+    let labels = BTreeMap::from([(label::BOX.to_owned(), plan.name.to_string()), (label::CLAIM.to_owned(), launch.claim.clone())]);
+    let volume = Volume { name: policy_volume(&plan.name), driver: "local".to_owned(), driver_opts: BTreeMap::new(), labels: labels.clone() };
     let directory = make_volume(client, &volume, &launch.claim).await?;
     let image = launch.images.values().next().cloned();
     let host_config = bollard::models::HostConfig {
@@ -77,20 +77,20 @@ async fn place_policy(client: &Client, launch: &Launch, name: &BoxName) -> Resul
     let body = ContainerCreateBody { image, labels: Some(labels.into_iter().collect()), host_config: Some(host_config), ..ContainerCreateBody::default() };
     create_named(client, &volume.name, body).await?;
     let options = UploadToContainerOptionsBuilder::new().path(POLICY).build();
-    let archive = bollard::body_full(Bytes::from(profiles()?));
+    let archive = bollard::body_full(Bytes::from(profiles(plan)?));
     bounded("take the seccomp profiles", PATIENCE, client.docker.upload_to_container(&volume.name, Some(options), archive)).await?;
     Ok(directory)
 }
 
 /// A tar archive (POSIX ustar) with one file a role.
-fn profiles() -> Result<Vec<u8>, EngineError> {
+fn profiles(plan: &Plan) -> Result<Vec<u8>, EngineError> {
     let mut archive = tar::Builder::new(Vec::new());
-    for role in Role::ALL {
-        let profile = profile_json(role)?;
+    for container in &plan.containers {
+        let profile = profile_json(container)?;
         let mut header = tar::Header::new_ustar();
         header.set_mode(0o644);
         header.set_size(profile.len() as u64);
-        archive.append_data(&mut header, format!("{role}.json"), profile.as_bytes()).map_err(EngineError::Launcher)?;
+        archive.append_data(&mut header, format!("{}.json", container.role), profile.as_bytes()).map_err(EngineError::Launcher)?;
     }
     archive.into_inner().map_err(EngineError::Launcher)
 }

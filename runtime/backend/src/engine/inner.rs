@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use torbox_plan::engine::{HIDDEN, Rendered, facts, normalise};
+use torbox_plan::engine::{Rendered, facts, hidden, normalise};
 use torbox_plan::steps::{self, Action};
 use torbox_plan::{BESIDE, COPIED, COPY, Container, Mount, Plan, Proof, Role, SuppliedFile, Wish, paths};
 
@@ -271,10 +271,10 @@ impl Launcher {
         // The engine's account of the limits was compared when the container was created.
         let limits = container.cgroup.limits.map(|limits| (limits.memory, u64::from(limits.pids)));
         let planned = facts(container, &self.launch.engine);
-        let mut found = this.facts(&others, container, &HIDDEN, limits);
+        let mut found = this.facts(&others, container, limits);
         normalise(&mut found, &planned);
         let mut differences = planned.mismatches(&found);
-        differences.extend(this.sockets(container.network));
+        differences.extend(this.sockets(container));
         match found.mounts.get(paths::DISPLAY_SERVER.as_str()) {
             // Podman makes a directory where its host has nothing.
             Some(server) if server.kind != "socket" => Err(EngineError::DisplayElsewhere { source: None }),
@@ -291,8 +291,9 @@ impl Launcher {
         }
         let mut words = Vec::new();
         for mount in &self.planned(role)?.mounts {
-            if let Mount::File { file, target } = mount {
-                let bytes = self.supplied(*file);
+            if let Mount::File { file, target } = mount
+                && let Some(bytes) = self.supplied(*file)
+            {
                 words.extend(format!("file {target} 400 {}\n", bytes.len()).into_bytes());
                 words.extend(bytes);
             }
@@ -309,12 +310,13 @@ impl Launcher {
         tell(&Event::Running { pid }).map_err(EngineError::Launcher)
     }
 
-    fn supplied(&self, file: SuppliedFile) -> &[u8] {
+    /// What the file says; none where the engine supplies it.
+    fn supplied(&self, file: SuppliedFile) -> Option<&[u8]> {
         match file {
-            SuppliedFile::Torrc => self.plan.torrc.as_bytes(),
-            SuppliedFile::Resolver => self.plan.resolver.as_deref().unwrap_or_default().as_bytes(),
-            SuppliedFile::DisplayCookie => &self.launch.display_cookie,
-            SuppliedFile::ControlSecret => self.secret.as_bytes(),
+            SuppliedFile::Torrc => Some(self.plan.torrc.as_bytes()),
+            SuppliedFile::Resolver => None,
+            SuppliedFile::DisplayCookie => Some(&self.launch.display_cookie),
+            SuppliedFile::ControlSecret => Some(self.secret.as_bytes()),
         }
     }
 
@@ -440,8 +442,8 @@ fn question(container: &Container) -> String {
 }
 
 /// Every path that must be hidden or read-only in `container`.
-fn guarded(container: &Container) -> impl Iterator<Item = &str> {
-    container.masked.iter().chain(&container.read_only).copied().chain(HIDDEN)
+fn guarded(container: &Container) -> impl Iterator<Item = &'static str> {
+    container.masked.iter().chain(&container.read_only).copied().chain(hidden(container))
 }
 
 /// Passes a line of a role on as an event. Failing to report means that the launching process is gone, which ends the

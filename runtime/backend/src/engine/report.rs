@@ -5,6 +5,7 @@
 use crate::texts::{self, MountInfo, Status};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use torbox_plan::engine::hidden;
 use torbox_plan::{Container, Facts, Mismatch, MountFact, Namespace, Network, NetworkFact};
 
 /// What a report begins with.
@@ -32,10 +33,10 @@ pub(super) struct Report {
 impl Report {
     /// Its facts. `others` are the reports of the other containers; `container` says which paths are to be guarded; `limits` are
     /// those that the engine tells of, because a container does not see its control group.
-    pub(super) fn facts(&self, others: &[&Self], container: &Container, hidden: &[&str], limits: Option<(u64, u64)>) -> Facts {
+    pub(super) fn facts(&self, others: &[&Self], container: &Container, limits: Option<(u64, u64)>) -> Facts {
         let status = Status::parse(&self.status);
         let visible = texts::visible(texts::mountinfo(&self.mountinfo));
-        let guarded = self.guarded(&visible, container, hidden);
+        let guarded = self.guarded(&visible, container);
         let network = self.network();
         Facts {
             no_new_privs: status.no_new_privs(),
@@ -53,9 +54,10 @@ impl Report {
     }
 
     /// Families of sockets that must not be there, and are: the sign that another seccomp profile is installed.
-    pub(super) fn sockets(&self, network: Network) -> Option<Mismatch> {
-        let planned: &[&str] = match network {
+    pub(super) fn sockets(&self, container: &Container) -> Option<Mismatch> {
+        let planned: &[&str] = match container.network {
             Network::Loopback => &["unix"],
+            Network::Uplink if container.looks_up_names() => &["unix", "inet", "inet6", "netlink"],
             Network::Uplink => &["unix", "inet", "inet6"],
         };
         let differs = self.sockets.iter().map(String::as_str).ne(planned.iter().copied());
@@ -80,11 +82,11 @@ impl Report {
     }
 
     /// Those of the paths to be guarded that this kernel lacks, or over which something read-only or empty is mounted.
-    fn guarded(&self, visible: &[MountInfo], container: &Container, hidden: &[&str]) -> BTreeSet<String> {
-        let all = container.masked.iter().chain(&container.read_only).chain(hidden);
+    fn guarded(&self, visible: &[MountInfo], container: &Container) -> BTreeSet<String> {
+        let all = container.masked.iter().chain(&container.read_only).copied().chain(hidden(container));
         let covered = |path: &str| visible.iter().find(|mount| mount.target == path).is_some_and(|mount| self.is_guard(mount));
         let absent = |path: &str| self.kinds.get(path).is_some_and(|kind| kind == "absent");
-        all.filter(|path| covered(path) || absent(path)).map(|&path| path.to_owned()).collect()
+        all.filter(|path| covered(path) || absent(path)).map(str::to_owned).collect()
     }
 
     fn is_guard(&self, mount: &MountInfo) -> bool {

@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use torbox_plan::{Container, Link, Mount, Network, Plan, Role, SuppliedFile};
+use torbox_plan::{Container, Link, Mount, Network, Plan, Resolver, Role, SuppliedFile};
 use torbox_plan::oci::{Sources, Uptime};
 
 /// A mount or file that could not be made.
@@ -142,7 +142,8 @@ fn private_sources(plan: &Plan, supplies: &Supplies) -> Result<()> {
     let files = make_dir(Path::new("/files"))?;
     tmpfs_of(tor, tor, &files, "size=1m,mode=555")?;
     secret(&files.join(SuppliedFile::Torrc.name()), plan.torrc.as_bytes(), plan.container(Role::Tor))?;
-    secret(&files.join(SuppliedFile::Resolver.name()), plan.resolver.as_deref().unwrap_or_default().as_bytes(), plan.container(Role::Tor))?;
+    let resolver = if let Some(Resolver::File(text)) = &plan.resolver { text.as_str() } else { "" };
+    secret(&files.join(SuppliedFile::Resolver.name()), resolver.as_bytes(), plan.container(Role::Tor))?;
     secret(&files.join(SuppliedFile::DisplayCookie.name()), &supplies.display_cookie, plan.container(Role::Display))?;
     let path = files.join(SuppliedFile::ControlSecret.name());
     let control_secret = random_hex().map_err(|source| EncloseError::Make { path: path.clone(), source })?;

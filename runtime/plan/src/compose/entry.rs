@@ -37,6 +37,7 @@ pub(super) fn point(plan: &Plan, container: &Container) -> Vec<String> {
         let Mount::File { file, target } = mount else { continue };
         match file {
             SuppliedFile::Torrc => say(&["--text", target.as_str(), &plan.torrc]),
+            // The engine has it there.
             SuppliedFile::Resolver => {}
             SuppliedFile::DisplayCookie => say(&["--cookie", target.as_str(), COOKIE]),
             SuppliedFile::ControlSecret if container.role == Link::Browser.owner() => say(&["--secret", SECRET, "--copy", SECRET, target.as_str()]),

@@ -1,7 +1,7 @@
 //! What must be true of a container that a compose file made. Every difference from a box in an engine is written here.
 
 use super::COVERABLE;
-use crate::engine::{self, Dialect, Engine, HIDDEN, Share};
+use crate::engine::{self, Dialect, Engine, Share, hidden};
 use crate::facts::{Facts, MountFact};
 use crate::plan::{Container, Mount};
 
@@ -28,8 +28,8 @@ pub fn facts(container: &Container, dialect: Dialect) -> Facts {
 fn docker(container: &Container, facts: &mut Facts) {
     facts.guarded = UNASKED.map(str::to_owned).into();
     let null = MountFact { kind: "device".to_owned(), ro: true, nodev: false, nosuid: false, noexec: false };
-    for path in HIDDEN.iter().chain(container.masked.iter().filter(|path| COVERABLE.contains(path))) {
-        facts.mounts.insert((*path).to_owned(), null.clone());
+    for path in hidden(container).chain(container.masked.iter().copied().filter(|path| COVERABLE.contains(path))) {
+        facts.mounts.insert(path.to_owned(), null.clone());
     }
     facts.mounts.insert("/sys".to_owned(), MountFact { kind: "tmpfs".to_owned(), ro: false, nodev: true, nosuid: true, noexec: true });
 }

@@ -12,7 +12,7 @@ mod yaml;
 pub use facts::facts;
 pub use yaml::yaml;
 
-use crate::engine::{Dialect, FILES, FILES_SIZE, HIDDEN, LINK_PAGES, PODMAN_WRITABLE, PROCESSES, Unsupported, container_name, network_mode, profile_json, tmpfs_options};
+use crate::engine::{Dialect, FILES, FILES_SIZE, LINK_PAGES, PODMAN_WRITABLE, PROCESSES, Unsupported, container_name, hidden, network_mode, profile_json, tmpfs_options};
 use crate::ids::{BoxPath, Role};
 use crate::plan::{Access, Cgroup, Clocks, Container, Exec, GroupLimits, IdMap, Link, Mount, Owner, Plan, SuppliedFile, paths};
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,8 @@ pub struct Service {
     pub user: String,
     pub hostname: String,
     pub network_mode: String,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub dns_search: Vec<String>,
     pub ipc: String,
     pub read_only: bool,
     pub privileged: bool,
@@ -143,12 +145,12 @@ pub fn render(plan: &Plan, placed: &Placed) -> Result<Document, Unsupported> {
     Ok(Document { services, volumes: containers.iter().flat_map(volumes).collect() })
 }
 
-/// The seccomp profiles that the file names, by their path beside it.
+/// The seccomp profiles that the file of `plan` names, by their path beside it.
 ///
 /// # Errors
 /// [`Unsupported`] when a shipped profile is not valid.
-pub fn profiles() -> Result<Vec<(String, String)>, Unsupported> {
-    Role::ALL.into_iter().map(|role| Ok((profile_path(role), profile_json(role)?))).collect()
+pub fn profiles(plan: &Plan) -> Result<Vec<(String, String)>, Unsupported> {
+    plan.containers.iter().map(|container| Ok((profile_path(container.role), profile_json(container)?))).collect()
 }
 
 fn profile_path(role: Role) -> String {
@@ -156,7 +158,7 @@ fn profile_path(role: Role) -> String {
 }
 
 fn service(plan: &Plan, container: &Container, placed: &Placed) -> Result<Service, Unsupported> {
-    let Container { role, image, args: _, env, user, uids, gids, network, mounts: _, hostname, clocks, rlimits, cgroup, masked, read_only: _ } = container;
+    let Container { role, image, args: _, env, user, uids, gids, network, mounts: _, hostname, clocks, rlimits, cgroup, masked: _, read_only: _ } = container;
     let as_engine = IdMap { inside: 0, outside: 0, count: u32::MAX };
     if *uids != as_engine || *gids != as_engine {
         return Err(Unsupported::Ids);
@@ -175,11 +177,13 @@ fn service(plan: &Plan, container: &Container, placed: &Placed) -> Result<Servic
         user: format!("{user}:{user}"),
         hostname: (*hostname).to_owned(),
         network_mode: network_mode(*network).to_owned(),
+        // No domain of the engine's host is told where whom to ask for names is.
+        dns_search: if container.looks_up_names() { vec![".".to_owned()] } else { Vec::new() },
         ipc: "private".to_owned(),
         read_only: true,
         privileged: false,
         cap_drop: vec!["ALL".to_owned()],
-        security_opt: security(*role, masked, placed.dialect),
+        security_opt: security(container, placed.dialect),
         tmpfs: mounted.tmpfs,
         volumes: mounted.volumes,
         shm_size: mounted.shm_size,
@@ -194,10 +198,10 @@ fn service(plan: &Plan, container: &Container, placed: &Placed) -> Result<Servic
 }
 
 /// Podman takes the list of what to mask, Docker does not.
-fn security(role: Role, masked: &[&str], dialect: Dialect) -> Vec<String> {
-    let mut options = vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", profile_path(role))];
+fn security(container: &Container, dialect: Dialect) -> Vec<String> {
+    let mut options = vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", profile_path(container.role))];
     if dialect == Dialect::Podman {
-        options.push(format!("mask={}", masked.iter().chain(&HIDDEN).copied().collect::<Vec<_>>().join(":")));
+        options.push(format!("mask={}", container.masked.iter().copied().chain(hidden(container)).collect::<Vec<_>>().join(":")));
     }
     options
 }
@@ -262,7 +266,7 @@ impl Mounted {
             mounted.add(mount, container.user, placed)?;
         }
         match placed.dialect {
-            Dialect::Docker => mounted.hide(&container.masked),
+            Dialect::Docker => mounted.hide(container),
             Dialect::Podman => {
                 let free = PODMAN_WRITABLE.into_iter().filter(|place| !container.mounts.iter().any(|mount| mount.target().as_str() == *place));
                 free.for_each(|place| mounted.tmpfs(place, 4096, 0o755, Owner::Root, Exec::Denied, 0, Dialect::Podman));
@@ -283,7 +287,8 @@ impl Mounted {
             Mount::Link { link, target, access } => self.volume(&link_volume(*link), *target, *access, placed.dialect),
             Mount::Profile { target: _, size: _ } => return Err(Unsupported::Kept),
             Mount::TorState { target, size: _ } => self.volumes.push(format!("{STATE}:{target}:rw")),
-            Mount::File { file: SuppliedFile::Resolver, target: _ } => return Err(Unsupported::Names),
+            // The engine's own, which is not hidden.
+            Mount::File { file: SuppliedFile::Resolver, target: _ } => {}
             // The init writes them there before it becomes the program.
             Mount::File { file: SuppliedFile::Torrc | SuppliedFile::DisplayCookie | SuppliedFile::ControlSecret, target: _ } => {
                 self.tmpfs(FILES, FILES_SIZE, 0o755, Owner::User, Exec::Denied, user, placed.dialect);
@@ -311,9 +316,9 @@ impl Mounted {
         self.volumes.push(format!("{name}:{target}:{access}{more}"));
     }
 
-    fn hide(&mut self, masked: &[&str]) {
-        for path in masked.iter().filter(|path| COVERABLE.contains(path)).chain(&HIDDEN) {
-            match *path {
+    fn hide(&mut self, container: &Container) {
+        for path in container.masked.iter().copied().filter(|path| COVERABLE.contains(path)).chain(hidden(container)) {
+            match path {
                 "/sys" => self.tmpfs(path, 4096, 0o755, Owner::Root, Exec::Denied, 0, Dialect::Docker),
                 file => self.volumes.push(format!("/dev/null:{file}:ro")),
             }

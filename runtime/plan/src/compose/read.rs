@@ -62,7 +62,20 @@ fn mounts(document: &Document, service: &Service, dialect: Dialect) -> BTreeMap<
     ];
     let always = always.into_iter().map(|(target, fact)| (target.to_owned(), fact));
     let tmpfs = service.tmpfs.iter().filter_map(|entry| entry.split_once(':')).map(|(target, options)| (target.to_owned(), fact("tmpfs", options)));
-    always.chain(tmpfs).chain(service.volumes.iter().filter_map(|entry| volume(document, entry, dialect))).collect()
+    // What else is mounted there lies over them.
+    let hidden = guarded(service);
+    let made = MADE.into_iter().filter(|path| !hidden.contains(*path)).map(|path| (path.to_owned(), fact("disk", &format!("{},{}", if service.read_only { "ro" } else { "rw" }, made_flags(dialect)))));
+    made.chain(always).chain(tmpfs).chain(service.volumes.iter().filter_map(|entry| volume(document, entry, dialect))).collect()
+}
+
+/// Files that engines make for each container.
+const MADE: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+const fn made_flags(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Docker => "",
+        Dialect::Podman => "nosuid,nodev,noexec",
+    }
 }
 
 /// `source:target:options`. The source may have colons of its own in a variable.

@@ -84,8 +84,7 @@ impl HostConfig {
             cgroupns_mode: "private".to_owned(),
             readonly_rootfs: true,
             cap_drop: vec!["ALL".to_owned()],
-            // Else the engine writes the host's name servers into the container.
-            dns: vec!["127.0.0.1".to_owned()],
+            // Else the engine writes the domains of its host into the container.
             dns_search: vec![".".to_owned()],
             log_config: LogConfig { kind: "none".to_owned() },
             ..Self::default()

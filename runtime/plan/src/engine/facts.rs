@@ -1,9 +1,9 @@
 //! What must be true of a container that an engine made: the plan's facts, as a process inside the container sees them, and
 //! as far as engines can give them. Every difference from the native backend is written here.
 
-use super::{Dialect, Engine, FILES, HIDDEN, PODMAN_WRITABLE, Share};
+use super::{Dialect, Engine, FILES, PODMAN_WRITABLE, Share, hidden};
 use crate::facts::{Facts, MountFact, Namespace, NetworkFact};
-use crate::plan::{Access, Container, Mount, Network, paths};
+use crate::plan::{Access, Container, Mount, Network, SuppliedFile, paths};
 use std::collections::BTreeMap;
 
 /// Devices that every engine puts into `/dev`, as nodes or, without privileges, as mounts.
@@ -52,7 +52,7 @@ pub fn facts(container: &Container, engine: &Engine) -> Facts {
     if engine.cgroup_namespace == Share::Engine {
         facts.own_namespaces.remove(&Namespace::Cgroup);
     }
-    facts.guarded.extend(HIDDEN.map(str::to_owned));
+    facts.guarded.extend(hidden(container).map(str::to_owned));
     facts.mounts = mounts(container, engine.dialect, facts.mounts);
     if container.network == Network::Uplink {
         facts.network = NetworkFact::Shared;
@@ -72,6 +72,8 @@ fn mounts(container: &Container, dialect: Dialect, mut mounts: BTreeMap<String, 
     for mount in &container.mounts {
         let target = mount.target().as_str();
         match mount {
+            // Docker's files have no flags either.
+            Mount::File { file: SuppliedFile::Resolver, target: _ } => drop(mounts.insert(target.to_owned(), MountFact { ro: true, ..if dialect == Dialect::Docker { open("disk") } else { fact("disk") } })),
             Mount::File { .. } => {
                 mounts.remove(target);
                 mounts.insert(FILES.to_owned(), fact("tmpfs"));

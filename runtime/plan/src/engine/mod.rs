@@ -105,9 +105,6 @@ pub enum Unsupported {
     /// A profile of the browser that is kept.
     #[error("an engine keeps no profile of the browser")]
     Kept,
-    /// A transport that finds its way by names.
-    #[error("a bridge whose transport looks names up, such as snowflake, works with the native backend alone so far")]
-    Names,
     /// Ids other than the engine's own.
     #[error("an engine maps ids by itself: the plan was made for containers that torbox maps")]
     Ids,
@@ -142,13 +139,21 @@ pub mod label {
 pub const FILES: &str = "/run/torbox";
 /// Places that Podman would otherwise make writable, unbounded and executable in every read-only container.
 pub(crate) const PODMAN_WRITABLE: [&str; 2] = ["/tmp", "/var/tmp"];
-/// What engines add to a container that tells of the host: hidden together with the plan's own masked paths.
-pub const HIDDEN: [&str; 4] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/sys"];
+/// What engines add to a container that tells of the host.
+const ADDED: [&str; 4] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/sys"];
 /// Devices, links between the roles and supplied files need little.
 pub(crate) const FILES_SIZE: u64 = 1 << 20;
 pub(crate) const LINK_PAGES: u32 = 16;
+/// Whom to ask for names where nothing does: an engine that is not told any copies those of its host, even if that is hidden.
+const NOBODY: &str = "127.0.0.1";
 /// Bounds nothing that the plan relies on: it counts what the same id runs outside the box too.
 pub(crate) const PROCESSES: &str = "RLIMIT_NPROC";
+
+/// What of that is hidden in `container`, together with the plan's own masked paths: whom to ask for names is not where something does.
+pub fn hidden(container: &Container) -> impl Iterator<Item = &'static str> + use<> {
+    let names = container.looks_up_names();
+    ADDED.into_iter().filter(move |path| !(names && *path == paths::RESOLVER.as_str()))
+}
 
 /// The name of a container.
 #[must_use]
@@ -216,14 +221,15 @@ fn body(name: &BoxName, container: &Container, engine: &Engine, placed: &Placed)
     let Cgroup { path: _, limits } = cgroup;
     let mut labels = labels(name, placed);
     labels.insert(label::ROLE.to_owned(), role.name().to_owned());
-    let hidden = masked.iter().copied().chain(HIDDEN).map(str::to_owned).collect::<Vec<_>>();
+    let hidden = masked.iter().copied().chain(hidden(container)).map(str::to_owned).collect::<Vec<_>>();
     let mut host_config = HostConfig {
-        security_opt: security(*role, engine.dialect, placed, &hidden)?,
+        security_opt: security(container, engine.dialect, placed, &hidden)?,
         network_mode: network_mode(*network).to_owned(),
         masked_paths: hidden,
         readonly_paths: read_only.iter().map(|&path| path.to_owned()).collect(),
         ulimits: rlimits.iter().map(|&(name, value)| ulimit(name, value)).collect::<Result<_, _>>()?,
         runtime: engine.runtime.clone(),
+        dns: if container.looks_up_names() { Vec::new() } else { vec![NOBODY.to_owned()] },
         ..HostConfig::closed()
     };
     host_config.ulimits.extend(engine.processes.map(|most| ulimit(PROCESSES, most)).transpose()?);
@@ -262,10 +268,10 @@ pub(crate) const fn network_mode(network: Network) -> &'static str {
     }
 }
 
-fn security(role: Role, dialect: Dialect, placed: &Placed, hidden: &[String]) -> Result<Vec<String>, Unsupported> {
+fn security(container: &Container, dialect: Dialect, placed: &Placed, hidden: &[String]) -> Result<Vec<String>, Unsupported> {
     let profile = match &placed.policy {
-        Policy::Inline => profile_json(role)?,
-        Policy::Directory(directory) => format!("{directory}/{role}.json"),
+        Policy::Inline => profile_json(container)?,
+        Policy::Directory(directory) => format!("{directory}/{}.json", container.role),
     };
     let mut options = vec!["no-new-privileges:true".to_owned(), format!("seccomp={profile}")];
     if dialect == Dialect::Podman {
@@ -306,7 +312,8 @@ fn mount_all(name: &BoxName, config: &mut HostConfig, mounts: &[Mount], user: u3
             Mount::Link { link, target, access } => volume(config, link_volume(name, *link), *target, *access, dialect),
             Mount::Profile { target: _, size: _ } => return Err(Unsupported::Kept),
             Mount::TorState { target, size: _ } => volume(config, state_volume(name), *target, Access::ReadWrite, dialect),
-            Mount::File { file: SuppliedFile::Resolver, target: _ } => return Err(Unsupported::Names),
+            // The engine's own, which is not hidden.
+            Mount::File { file: SuppliedFile::Resolver, target: _ } => {}
             Mount::File { file, target } => file_directory(config, *file, *target, user, dialect)?,
             Mount::Socket { source, target } => socket(config, source, *target, dialect)?,
         }

@@ -55,6 +55,9 @@ fn guarded(config: &HostConfig, dialect: Dialect) -> BTreeSet<String> {
     masked.into_iter().chain(config.readonly_paths.iter().cloned()).collect()
 }
 
+/// In a container with a read-only root they are read-only.
+const MADE: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
 fn flags(options: &str) -> BTreeSet<&str> {
     options.split(',').collect()
 }
@@ -79,7 +82,11 @@ fn mounts(config: &HostConfig, volumes: &[Volume], dialect: Dialect) -> BTreeMap
     let tmpfs = config.tmpfs.iter().map(|(target, options)| (target.clone(), fact("tmpfs", &flags(options))));
     let mounts = config.mounts.iter().map(|mount| (mount.target.clone(), mount_of(mount, volumes)));
     let binds = config.binds.iter().filter_map(|bind| bind_of(bind, volumes));
-    always.chain(tmpfs).chain(mounts).chain(binds).collect()
+    // Files that engines make for each container, and mount as they mount volumes.
+    let hidden = guarded(config, dialect);
+    let flags = flags(if dialect == Dialect::Podman { "ro,nosuid,nodev,noexec" } else { "ro" });
+    let made = MADE.into_iter().filter(|path| !hidden.contains(*path)).map(|path| (path.to_owned(), fact("disk", &flags)));
+    always.chain(tmpfs).chain(mounts).chain(binds).chain(made).collect()
 }
 
 /// The kind of a volume, and the flags of its own file system.
@@ -137,6 +144,8 @@ pub fn inspected(told: &Value, asked: &Body, dialect: Dialect) -> Vec<Mismatch> 
     found.unless("memory", &wanted.memory.to_string(), host["Memory"].as_i64().unwrap_or(0).to_string());
     found.unless("processes", &wanted.pids_limit.to_string(), host["PidsLimit"].as_i64().unwrap_or(0).to_string());
     found.unless("mounts", &format!("{:?}", asked_mounts(wanted)), format!("{:?}", told_mounts(told)));
+    found.unless("name servers", &format!("{:?}", wanted.dns), format!("{:?}", strings(&host["Dns"])));
+    found.unless("domains of names", &format!("{:?}", wanted.dns_search), format!("{:?}", strings(&host["DnsSearch"])));
     let tmpfs = keys(&host["Tmpfs"]);
     found.unless("tmpfs", &format!("{:?}", wanted.tmpfs.keys().collect::<BTreeSet<_>>()), format!("{:?}", tmpfs.iter().collect::<BTreeSet<_>>()));
     found.security(wanted, host, dialect);

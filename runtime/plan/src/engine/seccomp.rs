@@ -5,8 +5,8 @@
 //! clone3(2): hence every call that no rule names is refused by name as well.
 
 use super::Unsupported;
-use crate::ids::Role;
-use crate::seccomp::{Arch, Condition, Errno, Profile, Rule, profile};
+use crate::plan::Container;
+use crate::seccomp::{Arch, Condition, Errno, Profile, Rule, profile_of};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -39,19 +39,19 @@ struct Argument {
     op: &'static str,
 }
 
-/// The profile of `role` as one JSON text.
+/// The profile of `container` as one JSON text.
 ///
 /// # Errors
 /// [`Unsupported`] when the shipped profile is not valid.
-pub fn profile_json(role: Role) -> Result<String, Unsupported> {
-    let Profile { default, rules } = profile(role)?;
+pub fn profile_json(container: &Container) -> Result<String, Unsupported> {
+    let Profile { default, rules } = profile_of(container)?;
     let document = Document {
         default_action: "SCMP_ACT_ERRNO",
         default_errno_ret: default.number(),
         architectures: [Arch::OWN.libseccomp()],
         syscalls: rules.iter().flat_map(allowed).chain(runtime(&rules)).chain([unnamed(&rules, default)]).collect(),
     };
-    serde_json::to_string(&document).map_err(|_| Unsupported::Json(role))
+    serde_json::to_string(&document).map_err(|_| Unsupported::Json(container.role))
 }
 
 fn allowed(rule: &Rule) -> Vec<Entry> {
