@@ -26,6 +26,7 @@ mod names;
 mod oci;
 mod openpgp;
 mod parallel;
+mod post;
 mod recipe;
 mod rootfs;
 mod sbom;
@@ -51,7 +52,9 @@ pub use mirror::{Mirror, Mirrors};
 pub use names::{Arch, Channel, Day, ImageName, RecipeName};
 pub use openpgp::Keyring;
 pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Recipe, Suite, TorProject, Transport};
+pub use post::{Post, PostError};
 pub use store::{Progress, Rootfs, Store};
+pub use system::Socket;
 pub use trust::Trust;
 pub use via::Via;
 

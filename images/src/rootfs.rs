@@ -52,6 +52,27 @@ pub(crate) fn unpack(store: &Store, image: &Image, root: &Path, progress: &mut d
     Ok(unpacking.listing)
 }
 
+/// The file of the image at `wanted`, as its last layer that has it holds it; none where there is no such file. One of more than `limit` bytes is an error.
+pub(crate) fn read_file(store: &Store, image: &Image, wanted: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let mut found = None;
+    for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids).rev() {
+        let path = store.check_blob(*layer)?;
+        each_entry(&path, *diff_id, &mut |entry| {
+            if entry.header().entry_type() != tar::EntryType::Regular || entry_name(entry).as_deref() != Some(wanted) {
+                return Ok(());
+            }
+            let mut bytes = Vec::new();
+            Bounded::new(entry, limit).read_to_end(&mut bytes).map_err(Error::io("read", wanted))?;
+            found = Some(bytes);
+            Ok(())
+        })?;
+        if found.is_some() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Reads a layer's entries; that its unpacked digest is not `diff_id` is an error at the end.
 fn each_entry(path: &Path, diff_id: Digest, take: &mut dyn FnMut(&mut tar::Entry<'_, &mut Tee>) -> Result<(), Error>) -> Result<(), Error> {
     let file = File::open(path).map_err(Error::io("open", path))?;

@@ -32,6 +32,8 @@ const FROM: &str = "usr/lib/firefox-esr";
 const TO: &str = "tor-browser/Browser";
 const AUTOCONFIG: &[u8] = include_bytes!("../standin/autoconfig.js");
 const CONFIG: &[u8] = include_bytes!("../standin/mozilla.cfg");
+/// Built-in bridges, in the place and the form in which a release has them. They are nobody's (RFC 5737).
+const BRIDGES: &[u8] = include_bytes!("../standin/pt_config.json");
 /// The browser's program, in Debian's package and in a release.
 const PROGRAM: (&str, &str) = ("firefox-esr", "firefox.real");
 /// What a release does not have, and what a box has no use for: crash reports, pings and hardware tests.
@@ -39,7 +41,7 @@ const LEFT_OUT: [&str; 9] = ["browser/defaults/syspref", "crashhelper", "crashre
 
 /// Identifies what the packing adds, so that a change of it makes a new layer.
 pub(crate) fn fingerprint() -> Digest {
-    let parts = LEFT_OUT.iter().fold(Fingerprint::new("standin").with(AUTOCONFIG).with(CONFIG), |sum, name| sum.with(name.as_bytes()));
+    let parts = LEFT_OUT.iter().fold(Fingerprint::new("standin").with(AUTOCONFIG).with(CONFIG).with(BRIDGES), |sum, name| sum.with(name.as_bytes()));
     parts.finish()
 }
 
@@ -55,7 +57,7 @@ fn release_tree(package: &Tree) -> Result<Tree, Error> {
     let mut tree = Tree::default();
     copy(package, &plain(FROM)?, "", &mut tree, 0)?;
     let mtime = tree.newest();
-    for (name, content) in [("defaults/pref/autoconfig.js", AUTOCONFIG), ("mozilla.cfg", CONFIG)] {
+    for (name, content) in [("defaults/pref/autoconfig.js", AUTOCONFIG), ("mozilla.cfg", CONFIG), ("TorBrowser/Tor/PluggableTransports/pt_config.json", BRIDGES)] {
         tree.insert(plain(&format!("{TO}/{name}"))?, Node::File { mode: Mode::Plain, data: Arc::from(content) }, mtime);
     }
     Ok(tree)

@@ -136,6 +136,15 @@ impl Store {
         rootfs::is_intact(&path, &listing).then(|| Rootfs { path, digest: image.digest, _used: Arc::new(used) })
     }
 
+    /// The file at `path`, without a leading slash, of an image that need not be unpacked; none where there is no such file, or a link. The layer that
+    /// it comes from is digested.
+    ///
+    /// # Errors
+    /// [`Error::Store`] or [`Error::Checksum`] when a layer is damaged, [`Error::Io`] when the file has more than `limit` bytes.
+    pub fn file(&self, image: &Image, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        rootfs::read_file(self, image, path, limit)
+    }
+
     /// Digests every byte of the image again: documents, layers, and the unpacked root where there is one.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use std::{
     net::{IpAddr, TcpStream, ToSocketAddrs},
     path::PathBuf,
     str::FromStr,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use ureq::{
@@ -94,19 +95,56 @@ impl Connector<()> for Dial {
         let patience = details.timeout.not_zero().map(|left| *left);
         let mut stream = self.0.open(patience)?;
         stream.limit(patience)?;
-        handshake(&mut stream, authority.host(), port)?;
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Pipe { stream, buffers }))
+        handshake(&mut stream, None, authority.host(), port)?;
+        Ok(Some(Pipe::new(stream, details)))
     }
 }
 
-/// Asks the proxy, without authentication, for a connection to `host`.
-fn handshake(stream: &mut (impl Read + Write), host: &str, port: u16) -> io::Result<()> {
-    stream.write_all(&[5, 1, 0])?;
+/// The one connection that there is, to a proxy that keeps apart what has another user (tor(1), `IsolateSOCKSAuth`).
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) stream: Mutex<Option<Socket>>,
+    pub(crate) user: &'static str,
+}
+
+impl Held {
+    /// An HTTP client that makes one connection, through the proxy.
+    pub(crate) fn agent(self, config: Config) -> Agent {
+        Agent::with_parts(config, self.chain(RustlsConnector::default()), NoNames)
+    }
+}
+
+impl Connector<()> for Held {
+    type Out = Pipe;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Pipe>, ureq::Error> {
+        let authority = details.uri.authority().ok_or(ureq::Error::HostNotFound)?;
+        let held = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut stream = Stream::Unix(held.ok_or(ureq::Error::ConnectionFailed)?);
+        stream.limit(details.timeout.not_zero().map(|left| *left))?;
+        handshake(&mut stream, Some(self.user), authority.host(), authority.port_u16().unwrap_or(443))?;
+        Ok(Some(Pipe::new(stream, details)))
+    }
+}
+
+/// Asks the proxy for a connection to `host`, as `user` with no secret (RFC 1929) or as nobody.
+fn handshake(stream: &mut (impl Read + Write), user: Option<&str>, host: &str, port: u16) -> io::Result<()> {
+    let wanted = if user.is_some() { 2 } else { 0 };
+    stream.write_all(&[5, 1, wanted])?;
     let mut method = [0; 2];
     stream.read_exact(&mut method)?;
-    if method != [5, 0] {
+    if method != [5, wanted] {
         return Err(io::Error::other("the proxy is no SOCKS5 proxy, or wants a password"));
+    }
+    if let Some(user) = user {
+        let length = u8::try_from(user.len()).map_err(|_| io::Error::other("the user's name is too long for SOCKS5"))?;
+        // tor takes no empty password.
+        stream.write_all(&[&[1, length], user.as_bytes(), &[1, b'-']].concat())?;
+        let mut taken = [0; 2];
+        stream.read_exact(&mut taken)?;
+        if taken != [1, 0] {
+            return Err(io::Error::other("the proxy does not take the user"));
+        }
     }
     let mut request = vec![5, 1, 0];
     match host.trim_start_matches('[').trim_end_matches(']').parse() {
@@ -190,9 +228,15 @@ impl Write for Stream {
 
 /// One connection through the proxy.
 #[derive(Debug)]
-struct Pipe {
+pub(crate) struct Pipe {
     stream: Stream,
     buffers: LazyBuffers,
+}
+
+impl Pipe {
+    fn new(stream: Stream, details: &ConnectionDetails<'_>) -> Self {
+        Self { stream, buffers: LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size()) }
+    }
 }
 
 impl Transport for Pipe {
@@ -242,6 +286,10 @@ mod tests {
 
     /// What is sent, and whether `answers` were taken for a connection.
     fn ask(host: &str, answers: &[u8]) -> (Vec<u8>, bool) {
+        ask_as(None, host, answers)
+    }
+
+    fn ask_as(user: Option<&str>, host: &str, answers: &[u8]) -> (Vec<u8>, bool) {
         struct Both<'a>(&'a [u8], Vec<u8>);
         impl Read for Both<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -257,8 +305,18 @@ mod tests {
             }
         }
         let mut both = Both(answers, Vec::new());
-        let done = handshake(&mut both, host, 443).is_ok();
+        let done = handshake(&mut both, user, host, 443).is_ok();
         (both.1, done)
+    }
+
+    #[test]
+    fn a_user_is_named_before_anything_is_asked_for() {
+        let granted = [5, 2, 1, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(ask_as(Some("own"), "a.example", &granted), (b"\x05\x01\x02\x01\x03own\x01-\x05\x01\x00\x03\x09a.example\x01\xbb".to_vec(), true));
+        for (refused, sent) in [(&[5, 0][..], 3), (&[5, 255], 3), (&[5, 2, 1, 1], 10)] {
+            let (said, done) = ask_as(Some("own"), "a.example", refused);
+            assert!(!done && said.len() == sent, "{refused:?}: {said:?}");
+        }
     }
 
     #[test]

@@ -53,6 +53,28 @@ fn an_unpacked_image_holds_what_the_recipe_names_and_nothing_else() {
     assert!(links.iter().all(|link| fs::read_link(root.path().join(link)).unwrap() == Path::new("usr").join(link)));
 }
 
+/// Without unpacking anything, and never from a layer that was altered.
+#[test]
+fn a_file_of_an_image_is_read_from_its_layer() {
+    let (bench, repository) = (Bench::new(), Repository::new());
+    let (image, store) = (bench.build(&repository).unwrap(), bench.store());
+    let file = |path: &str, limit: u64| store.file(&image, path, limit).map(|bytes| bytes.map(|bytes| String::from_utf8(bytes).unwrap()));
+    for (path, text) in [("usr/bin/server", "server 1.0-1"), ("usr/libexec/torbox/init", "init"), ("etc/hostname", "torbox\n")] {
+        assert_eq!(file(path, text.len() as u64).unwrap().as_deref(), Some(text), "{path}");
+        assert!(matches!(file(path, text.len() as u64 - 1), Err(Error::Io { .. })), "{path} is longer than it may be");
+    }
+    for none in ["usr/bin", "bin", "bin/server", "/usr/bin/server", "usr/bin/../bin/server", "usr/bin/sh", ""] {
+        assert_eq!(file(none, 100).unwrap(), None, "{none}");
+    }
+    for layer in &image.layers {
+        let path = bench.dir.join("store/blobs/sha256").join(layer.hex());
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    assert!(matches!(file("usr/bin/server", 100), Err(Error::Store { .. } | Error::Checksum { .. })));
+}
+
 #[test]
 fn nothing_is_done_twice() {
     let (bench, repository) = (Bench::new(), Repository::new());

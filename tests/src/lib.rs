@@ -4,6 +4,7 @@
 //! It must never send a packet outside the network namespaces that it made itself, and never end a process it did not find there.
 
 pub mod boxed;
+pub mod builtin;
 pub mod debian;
 pub mod display;
 pub mod engine;

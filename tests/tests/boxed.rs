@@ -171,6 +171,20 @@ fn through_obfs4_nobody_but_the_bridge_is_contacted() {
     as_one!(ground::Kind::User, bridge::obfs4);
 }
 
+/// Bridges that the browser's release brings.
+#[test]
+fn built_in_bridges_come_from_the_image() {
+    torbox_tests::require!("obfs4proxy", "tar", "gzip", "sha256sum");
+    as_one!(ground::Kind::User, bridge::builtin);
+}
+
+/// Bridges that are asked for, of a service of the private network.
+#[test]
+fn bridges_are_asked_for_through_an_exit_alone() {
+    torbox_tests::require!("openssl");
+    as_one!(ground::Kind::User, bridge::requests);
+}
+
 /// A Snowflake with its broker, its proxy and its bridge.
 #[test]
 fn through_snowflake_nobody_but_its_own_is_contacted() {

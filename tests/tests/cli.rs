@@ -103,6 +103,33 @@ fn screens_are_the_golden_ones() {
     }
 }
 
+/// Bridges that are not the user's yet: what is wrong is said before anything is started, and nothing is added.
+#[test]
+fn bridges_to_be_had_are_refused_by_what_is_wrong() {
+    let base = tempfile::tempdir().unwrap();
+    let torbox = install(&base);
+    let refuses = |code, names: &[&str], hint: &str, args: &[&str]| Refusal { code, names, hint }.of(&format!("{args:?}"), &torbox, torbox.command(None, args));
+    refuses(5, &["the image torbox/tor-browser is not built yet"], "torbox build", &["bridge", "builtin"]);
+    refuses(5, &["the image torbox/firefox-esr is not built yet"], "torbox build", &["bridge", "builtin", "obfs4", "--add", "--browser", "firefox-esr"]);
+    refuses(2, &["no program in torbox's images speaks the pluggable transport webtunnel"], "obfs4 or snowflake", &["bridge", "request", "--transport", "webtunnel"]);
+    refuses(2, &["through an engine torbox asks nobody for bridges"], "--backend native", &["bridge", "request", "--backend", "docker"]);
+    for (args, told) in [
+        (&["bridge", "builtin", "--add"][..], "<TRANSPORT>"),
+        (&["bridge", "request", "--country", "germany"], "a country has two letters"),
+        (&["bridge", "request", "--service", "http://moat.test"], "a service has an address with https"),
+        (&["bridge", "request", "--service-root", "root.crt"], "--service"),
+    ] {
+        let said = finish(torbox.command(None, args));
+        assert!(said.code == Some(2) && said.out.is_empty() && said.err.contains(told), "{args:?}: {}", said.err);
+    }
+    let add = |text: &str| process::output_with(&mut torbox.command(None, ["bridge", "add", "-"]), text.as_bytes());
+    assert!(add("192.0.2.7:443\nLog debug file /x\n").unwrap_err().to_string().contains("no bridge that torbox can use"));
+    assert_eq!(finish(torbox.command(None, ["bridge", "list"])).out, "", "all lines or none");
+    add("\n192.0.2.7:443\n192.0.2.8:443\n192.0.2.7:443\n").unwrap();
+    add("").unwrap();
+    assert_eq!(finish(torbox.command(None, ["bridge", "list"])).out, "1  192.0.2.7:443\n2  192.0.2.8:443\n");
+}
+
 /// The file, the variables and the flags; a wrong one names its place, and what would be right.
 #[test]
 fn settings_are_checked_and_the_stronger_wins() {

@@ -249,12 +249,13 @@ fn every_file_says_what_it_is_for() {
 }
 
 /// Hosts that addresses in the repository may have besides `*.example`, `*.test`, `*.onion` and addresses of this machine.
-const HOSTS: [&str; 10] = [
+const HOSTS: [&str; 11] = [
     "archive.torproject.org", // these five: where Tor Browser's releases are, in its recipe
     "aus1.torproject.org",
     "dist.torproject.org",
     "openpgpkey.torproject.org",
     "www.torproject.org",
+    "bridges.torproject.org", // the service that is asked for bridges
     "example.org",         // the address of the documents' commands
     "keepachangelog.com",
     "rustup.rs",

@@ -6,6 +6,10 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{Socket, connect, mode, mtime, set_mode, set_mode_of, symlink, sync_directory, sync_tree};
+pub use unix::Socket;
+#[cfg(unix)]
+pub(crate) use unix::{connect, mode, mtime, set_mode, set_mode_of, symlink, sync_directory, sync_tree};
 #[cfg(windows)]
-pub(crate) use windows::{Socket, connect, mode, mtime, set_mode, set_mode_of, symlink, sync_directory, sync_tree};
+pub use windows::Socket;
+#[cfg(windows)]
+pub(crate) use windows::{connect, mode, mtime, set_mode, set_mode_of, symlink, sync_directory, sync_tree};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 pub(crate) use std::os::unix::fs::symlink;
 /// A connection to a socket of this machine (unix(7)).
-pub(crate) use std::os::unix::net::UnixStream as Socket;
+pub use std::os::unix::net::UnixStream as Socket;
 
 /// Connects to the one at `path`.
 pub(crate) fn connect(path: &Path) -> io::Result<Socket> {

@@ -43,8 +43,10 @@ pub enum Event {
         /// What.
         proof: Proof,
     },
-    /// Process 1 of the browser's container, as seen inside the runtime's PID namespace.
+    /// Process 1 of a container that was started, tor's or the browser's, as seen inside the runtime's PID namespace. An engine's tor is not told of.
     Running {
+        /// Whose.
+        role: Role,
         /// The process.
         pid: u32,
     },

@@ -143,10 +143,21 @@ pub(crate) enum Command {
 pub(crate) enum BridgeAction {
     /// Add a bridge, by the line that you were given.
     Add {
-        /// ADDRESS:PORT, and perhaps a fingerprint; or obfs4 ADDRESS:PORT FINGERPRINT cert=... iat-mode=...
+        /// ADDRESS:PORT, and perhaps a fingerprint; or obfs4 ADDRESS:PORT FINGERPRINT cert=... iat-mode=...; or - for lines on standard input.
         #[arg(value_name = "LINE", required = true)]
         line: Vec<String>,
     },
+    /// Show the built-in bridges of a transport, which the browser's release brings, or add them.
+    ///
+    /// Everybody has these, whoever blocks Tor among them: they are the first to be blocked, and the quickest to try. Without TRANSPORT,
+    /// which transports there are.
+    Builtin(Builtin),
+    /// Ask the Tor Project for bridges, through tor, and show them, or add them.
+    ///
+    /// A box without a browser connects to the Tor network, and its tor alone reaches the Tor Project's service for bridges, which sees neither you
+    /// nor a browser. Where Tor is blocked, add a built-in bridge first. It takes a minute at most.
+    #[command(mut_arg("name", |name| name.default_value("bridge-request")))]
+    Request(std::boxed::Box<Ask>),
     /// Connect through the bridges, in a box without a browser, and say whether that works, or why not.
     ///
     /// It takes a minute at most. One of several bridges is enough; a single one is given up at the first failure.
@@ -160,6 +171,46 @@ pub(crate) enum BridgeAction {
         #[arg(value_name = "NUMBER")]
         number: usize,
     },
+}
+
+/// Which built-in bridges.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Builtin {
+    /// Pluggable transport, such as obfs4 or snowflake.
+    #[arg(value_name = "TRANSPORT")]
+    pub(crate) transport: Option<String>,
+    /// Add all that are shown to your bridges.
+    #[arg(long, requires = "transport")]
+    pub(crate) add: bool,
+    /// Whose.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) browser: Browser,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// Ask for bridges.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ask {
+    /// For somebody in this country, by its two letters; without it, for anywhere.
+    #[arg(long, value_name = "CC", value_parser = parse_country)]
+    pub(crate) country: Option<String>,
+    /// With this pluggable transport; may be given more than once. Without it, with any that torbox has.
+    #[arg(long, value_name = "TRANSPORT")]
+    pub(crate) transport: Vec<String>,
+    /// Add what comes to your bridges.
+    #[arg(long)]
+    pub(crate) add: bool,
+    /// Ask another service: that of a private network.
+    #[arg(long, value_name = "URL", value_parser = parse_service, hide = true)]
+    pub(crate) service: Option<String>,
+    /// The certificate that it is known by.
+    #[arg(long, value_name = "FILE", requires = "service", hide = true)]
+    pub(crate) service_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) of: Box,
 }
 
 /// What to do with profiles.
@@ -241,6 +292,7 @@ impl Command {
             Self::Compose(compose) => Some(&mut compose.of),
             Self::Probe(of) => Some(of),
             Self::Bridge { action: BridgeAction::Test(of) } => Some(of),
+            Self::Bridge { action: BridgeAction::Request(ask) } => Some(&mut ask.of),
             _ => None,
         }
     }
@@ -759,6 +811,16 @@ fn parse_mirror(text: &str) -> Result<String, torbox_images::Error> {
 
 fn parse_url(text: &str) -> Result<Address, AddressError> {
     Address::new(text)
+}
+
+fn parse_country(text: &str) -> Result<String, String> {
+    let two = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if two { Ok(text.to_ascii_lowercase()) } else { Err("a country has two letters".to_owned()) }
+}
+
+fn parse_service(text: &str) -> Result<String, String> {
+    let plain = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:/[]".contains(&byte)));
+    if plain { Ok(text.trim_end_matches('/').to_owned()) } else { Err("a service has an address with https".to_owned()) }
 }
 
 /// Other programs hand over what they found somewhere: pages of the browser's own are none of it.

@@ -3,7 +3,11 @@
 //! A line becomes part of tor's configuration, and so is taken apart and put together again. It is told to nobody but tor, and to who
 //! asks for the list.
 
-use crate::args::BridgeAction;
+mod builtin;
+mod moat;
+pub(crate) mod request;
+
+use crate::args::{BridgeAction, Format};
 use crate::dirs::{self, Dirs};
 use crate::error::CliError;
 use crate::run::{self, Patience};
@@ -12,11 +16,13 @@ use crate::system;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use torbox_images::{Recipe, RecipeName, Transport};
 use torbox_plan::Resolver;
+
+pub(crate) use builtin::BuiltinError;
 
 /// A relay that is in no public list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +41,9 @@ pub(crate) type Transports = BTreeMap<String, Transport>;
 
 /// The file that says where this machine looks names up (resolv.conf(5)).
 const RESOLVER: &str = "/etc/resolv.conf";
+
+/// Of standard input no more is read.
+const MAX_GIVEN: u64 = 64 << 10;
 
 /// Why a line is no bridge.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,17 +120,12 @@ fn transports() -> Result<Transports, CliError> {
 }
 
 /// Does what was asked for.
-pub(crate) fn bridge(dirs: &Dirs, action: &BridgeAction) -> Result<(), CliError> {
+pub(crate) fn bridge(dir: Option<&Path>, dirs: &Dirs, action: &BridgeAction) -> Result<(), CliError> {
     let mut bridges = load(dirs)?;
     match action {
-        BridgeAction::Add { line } => {
-            let bridge = Bridge::parse(&line.join(" "), &transports()?)?;
-            if bridges.contains(&bridge) {
-                return Ok(());
-            }
-            bridges.push(bridge);
-            save(dirs, &bridges)
-        }
+        BridgeAction::Add { line } => add(dirs, bridges, given(line)?),
+        BridgeAction::Builtin(which) => builtin::builtin(dirs, which),
+        BridgeAction::Request(of) => request::request(dir, dirs, of),
         BridgeAction::Test(_) if bridges.is_empty() => Err(CliError::NoBridges),
         BridgeAction::Test(of) => run::connect(dirs, of, if bridges.len() == 1 { Patience::FirstFailure } else { Patience::Minute }),
         BridgeAction::List => {
@@ -135,6 +139,43 @@ pub(crate) fn bridge(dirs: &Dirs, action: &BridgeAction) -> Result<(), CliError>
             bridges.remove(number - 1);
             save(dirs, &bridges)
         }
+    }
+}
+
+/// The bridge of a command line, or those on standard input.
+fn given(line: &[String]) -> Result<Vec<Bridge>, CliError> {
+    let transports = transports()?;
+    let mut text = line.join(" ");
+    if text == "-" {
+        text.clear();
+        io::stdin().take(MAX_GIVEN).read_to_string(&mut text).map_err(|source| CliError::System("read bridges from standard input", source))?;
+        return parsed(&text, &transports);
+    }
+    Ok(vec![Bridge::parse(&text, &transports)?])
+}
+
+/// All of its lines, or none.
+fn parsed(text: &str, transports: &Transports) -> Result<Vec<Bridge>, CliError> {
+    text.lines().filter(|line| !line.trim().is_empty()).map(|line| Ok(Bridge::parse(line, transports)?)).collect()
+}
+
+/// Those of `new` that are not among the user's `bridges` yet become the user's.
+fn add(dirs: &Dirs, mut bridges: Vec<Bridge>, new: Vec<Bridge>) -> Result<(), CliError> {
+    let before = bridges.len();
+    for bridge in new {
+        if !bridges.contains(&bridge) {
+            bridges.push(bridge);
+        }
+    }
+    if bridges.len() == before { Ok(()) } else { save(dirs, &bridges) }
+}
+
+/// Prints bridges that are not the user's, or not yet.
+fn show(bridges: &[Bridge], format: &Format) {
+    if format.json {
+        println!("{}", bridges.iter().map(ToString::to_string).collect::<serde_json::Value>());
+    } else {
+        bridges.iter().for_each(|bridge| println!("{bridge}"));
     }
 }
 
@@ -202,10 +243,7 @@ fn load(dirs: &Dirs) -> Result<Vec<Bridge>, CliError> {
     match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(source) => Err(CliError::Path { path, source }),
-        Ok(text) => {
-            let transports = transports()?;
-            text.lines().filter(|line| !line.trim().is_empty()).map(|line| Ok(Bridge::parse(line, &transports)?)).collect()
-        }
+        Ok(text) => parsed(&text, &transports()?),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the user is told when something goes wrong: the error, its causes, and what to do.
 
-use crate::bridge::BridgeError;
+use crate::bridge::{BridgeError, BuiltinError};
 use crate::system;
 use crate::terminal::say;
 use std::io::ErrorKind;
@@ -117,6 +117,12 @@ pub(crate) enum CliError {
     Open(usize),
     #[error("the line is no bridge that torbox can use")]
     Bridge(#[from] BridgeError),
+    #[error("{host} gave no bridges: {reason}")]
+    Service { host: String, reason: String },
+    #[error("through an engine torbox asks nobody for bridges")]
+    AskInEngine,
+    #[error(transparent)]
+    Builtin(#[from] BuiltinError),
     #[error("there is no bridge {0}")]
     NoBridge(usize),
     #[error("there are no bridges")]
@@ -175,11 +181,11 @@ impl CliError {
             Self::Running(_) | Self::Ending(_) | Self::NotRunning(_) | Self::NoAnswer | Self::NotOpened(_) => Exit::Box,
             Self::NoDisplay | Self::NoDisplayAnswer(_) | Self::DisplayName { .. } | Self::DisplaySocket { .. } | Self::NoContext(_) | Self::ComposeContext | Self::ComposeServed => Exit::Display,
             Self::Cookie { .. } | Self::CookieFile(_) | Self::Untrusted { .. } => Exit::Display,
-            Self::Image(_) | Self::Program(..) | Self::Architecture | Self::NothingInstalled | Self::NoImage(_) => Exit::Image,
+            Self::Image(_) | Self::Program(..) | Self::Architecture | Self::NothingInstalled | Self::NoImage(_) | Self::Builtin(BuiltinError::NotBuilt(_) | BuiltinError::NotThere(_) | BuiltinError::Form(_)) => Exit::Image,
             Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::LinuxAlone { .. } | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
-            Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected { .. } => Exit::Lost,
+            Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected { .. } | Self::Service { .. } => Exit::Lost,
             Self::Open(_) => Exit::Open,
-            Self::Bridge(_) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::PastProxy(_) | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
+            Self::Bridge(_) | Self::AskInEngine | Self::Builtin(BuiltinError::Unknown { .. }) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::PastProxy(_) | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
             Self::NoProfile(_) | Self::ProfileExists(_) | Self::Archive { .. } | Self::ForeignSettings { .. } | Self::Editor(_) | Self::Path { .. } | Self::NoDirectory(_) | Self::Render(_) | Self::Compose(_) | Self::ComposeEngine | Self::ComposeKube | Self::Browser(_) | Self::System(..) | Self::DesktopOptions => Exit::Failure,
             Self::NotCopied(_) | Self::NothingCopied(_) | Self::NoClipboard(_) | Self::Files(_) | Self::NoFiles(_) | Self::NotSaved(_) => Exit::Failure,
         }
@@ -195,8 +201,13 @@ impl CliError {
             Self::Bridge(_) => "the Tor Project gives such lines to those who ask it for bridges: with obfs4 or snowflake, or without a transport",
             Self::TransportsOfBundle => "--tor debian has obfs4 and snowflake; torbox bridge list shows the bridges",
             Self::PastProxy(_) => "bridges with obfs4 or without a transport go through it; torbox bridge list shows the bridges",
+            Self::Service { .. } => "try again in a while, with another --transport, or without --country; torbox bridge builtin has the bridges that everybody has",
+            Self::AskInEngine => "--backend native does, on Linux; torbox bridge builtin has bridges, and torbox bridge add takes a line that you were given",
+            Self::Builtin(BuiltinError::NotBuilt(_)) => "torbox build makes it; where the Tor Project is blocked, --via or --tarball help",
+            Self::Builtin(BuiltinError::NotThere(_) | BuiltinError::Form(_)) => "torbox update makes it anew of the newest release; torbox bridge add takes a line that you were given",
+            Self::Builtin(BuiltinError::Unknown { .. }) => "torbox bridge builtin lists them",
             Self::NoBridge(_) => "torbox bridge list shows their numbers",
-            Self::NoBridges => "torbox bridge add takes the line that you were given",
+            Self::NoBridges => "torbox bridge builtin has some, torbox bridge request asks the Tor Project for others, and torbox bridge add takes a line that you were given",
             Self::NotConnected { hint: Some(hint), .. } => hint,
             // tor's phases (control-spec, "Bootstrap phases"): what comes before conn_done.
             Self::NotConnected { percent: ..10, .. } => "nothing answers at the bridge's address as its line says: compare the line with what you were given; another may work",

@@ -161,7 +161,7 @@ fn remind(browser: &Image, progress: &mut Progress) {
 }
 
 /// The architecture of this machine; of one that torbox has no images for, nothing is ever found or built.
-fn host() -> Arch {
+pub(crate) fn host() -> Arch {
     Arch::host().unwrap_or(Arch::Amd64)
 }
 
@@ -182,7 +182,7 @@ fn tor_recipe(dirs: &Dirs, choice: TorChoice) -> Result<RecipeName, CliError> {
     }
 }
 
-const fn recipe(browser: Browser) -> RecipeName {
+pub(crate) const fn recipe(browser: Browser) -> RecipeName {
     match browser {
         Browser::TorBrowser => RecipeName::TorBrowser,
         Browser::FirefoxEsr => RecipeName::FirefoxEsr,

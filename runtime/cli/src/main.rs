@@ -89,7 +89,7 @@ fn dispatch(mut args: args::Args, name: &str) -> Result<(), error::CliError> {
         args::Command::Audit(which) => audit::audit(&dirs, which),
         args::Command::Probe(which) => run::probe(&dirs, which),
         args::Command::Desktop { action } => desktop::desktop(args.dir.as_deref(), action),
-        args::Command::Bridge { action } => bridge::bridge(&dirs, action),
+        args::Command::Bridge { action } => bridge::bridge(args.dir.as_deref(), &dirs, action),
         args::Command::Profile { action } => profile::profile(&dirs, action),
         args::Command::Config { action, profile } => config::config(&dirs, *action, profile.as_ref()),
         args::Command::Downloads { action } => downloads::downloads(&dirs, action),

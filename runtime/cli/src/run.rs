@@ -1,7 +1,7 @@
 //! `torbox run` and `torbox probe`: makes the request, launches, shows what happens, and ends with the box.
 
 use crate::args::{self, Browser, DisplayChoice};
-use crate::bridge;
+use crate::bridge::{self, request::Asker};
 use crate::control::{Claim, DONE, State, Wish};
 use crate::dirs::Dirs;
 use crate::display::{self, Lease, Mode, Opened};
@@ -11,7 +11,7 @@ use crate::images::{self, Provided, Roots};
 use crate::profile;
 use crate::progress::Progress;
 use crate::proxy;
-use crate::stall::{self, Trouble, Way};
+use crate::stall::{self, Bridges, Trouble, Way};
 use crate::status;
 use crate::system::{self, NativeLaunch, Signals};
 use crate::terminal::say;
@@ -36,6 +36,8 @@ pub(crate) struct Request {
     pub(crate) clipboard: Clipboard,
     way: Way,
     until: Until,
+    /// Who asks for bridges once tor is connected.
+    asker: Option<Asker>,
     /// Kept from being pruned as long as the box runs.
     roots: Option<Roots>,
     /// Keeps the display open for it.
@@ -49,6 +51,8 @@ enum Until {
     Ended,
     /// tor's way to the network.
     Connected(Patience),
+    /// The same, and what is asked through it then.
+    Answered(Patience),
 }
 
 /// A launch by torbox itself or in an engine.
@@ -152,6 +156,16 @@ pub(crate) fn connect(dirs: &Dirs, args: &args::Box, patience: Patience) -> Resu
     released
 }
 
+/// `torbox bridge request`: a box that ends as soon as `asker` has asked through its tor.
+pub(crate) fn ask(dirs: &Dirs, args: &args::Box, patience: Patience, asker: Asker) -> Result<(), CliError> {
+    let claim = Claim::take(dirs, &args.name)?;
+    let ended = request(dirs, args, Program::Nothing, Place { chosen: None, opened: Opened::NONE })
+        .and_then(|request| watch(&claim, Request { until: Until::Answered(patience), asker: Some(asker), ..request }, args.verbose, &mut |_| {}));
+    let released = claim.release();
+    ended?;
+    released
+}
+
 /// Whether what runs in a box can do without a display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
@@ -219,7 +233,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
         Some(chosen) => (PreparedLaunch::Engine(Box::new(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?)), None),
     };
     progress.end();
-    Ok(Request { launch, state, mode, clipboard: args.clipboard.into(), way, until: Until::Ended, roots, lease })
+    Ok(Request { launch, state, mode, clipboard: args.clipboard.into(), way, until: Until::Ended, asker: None, roots, lease })
 }
 
 /// What an [`Intent`] is made of.
@@ -283,6 +297,9 @@ struct Shown {
     state: State,
     way: Way,
     until: Until,
+    asker: Option<Asker>,
+    /// Process 1 of tor's container, as the runtime sees it.
+    tor_process: Option<u32>,
     native: bool,
     /// Whether the browser starts once tor is connected.
     waits: bool,
@@ -328,13 +345,13 @@ fn answer(mut caller: Stream, error: Option<&str>) {
 /// Launches and watches until the box has ended. The code is that of what ran in the browser's container, if that ended
 /// by itself; its lines go to `output`.
 pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(&str)) -> Result<Option<u8>, CliError> {
-    let Request { launch, state, mode, clipboard, way, until, roots: _roots, lease: _lease } = request;
+    let Request { launch, state, mode, clipboard, way, until, asker, roots: _roots, lease: _lease } = request;
     warn(&state, mode);
     // Blocked before the runtime is started, so that Ctrl-C is never lost; the runtime resets its own mask.
     let signals = Signals::catch().map_err(|error| CliError::System("watch for signals", error))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, waits: launch.waits(), way, until, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode, clipboard };
+    let mut shown = Shown { state, native, waits: launch.waits(), way, until, asker, tor_process: None, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode, clipboard };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -454,7 +471,8 @@ impl Shown {
                 }
             }
             Event::Proved { role, proof } => self.proved(role, proof),
-            Event::Running { pid } => {
+            Event::Running { role: Role::Tor, pid } => self.tor_process = Some(pid),
+            Event::Running { role: _, pid } => {
                 self.state.browser_process = self.native.then_some(pid);
                 if self.state.bootstrap < 100 {
                     self.connects();
@@ -466,7 +484,7 @@ impl Shown {
             Event::Opened { error } => self.opening.pop_front().into_iter().for_each(|caller| answer(caller, error.as_deref())),
             Event::Ended { code } => {
                 self.progress.end();
-                return Some(if self.until != Until::Ended && self.state.bootstrap < 100 { Err(CliError::NotConnected { percent: self.state.bootstrap, hint: self.hint }) } else { Ok(code) });
+                return Some(if self.until != Until::Ended && self.state.bootstrap < 100 { Err(CliError::NotConnected { percent: self.state.bootstrap, hint: if self.way.bridges == Bridges::None { Some(stall::BUILT_IN) } else { self.hint } }) } else { Ok(code) });
             }
             Event::Failed { message, hint } if !self.enclosed => {
                 self.progress.end();
@@ -482,9 +500,11 @@ impl Shown {
     }
 
     /// Whether nothing more is to be learned from it.
-    fn is_answered(&self) -> bool {
+    fn is_answered(&mut self) -> bool {
         match self.until {
             Until::Ended => false,
+            Until::Answered(_) if self.state.bootstrap == 100 => self.asker.as_mut().is_none_or(Asker::has_ended),
+            Until::Answered(patience) => patience == Patience::FirstFailure && self.state.trouble.is_some(),
             Until::Connected(patience) => self.state.bootstrap == 100 || patience == Patience::FirstFailure && self.state.trouble.is_some(),
         }
     }
@@ -519,11 +539,15 @@ impl Shown {
             self.advanced = self.advanced.map(|_| Instant::now());
             self.state.trouble.take_if(|what| what == stall::SILENT);
         }
-        self.state.bootstrap = percent;
+        let was = std::mem::replace(&mut self.state.bootstrap, percent);
         if percent == 100 {
             self.state.trouble = None;
             self.progress.begin("connected to the Tor network");
             self.progress.end();
+            if let (Some(asker), Some(tor), true) = (&mut self.asker, self.tor_process, was < 100) {
+                asker.send(self.state.pid, tor);
+                self.progress.begin("asking for bridges");
+            }
         } else {
             self.progress.begin("connecting to the Tor network");
             self.progress.detail(&format!("{percent}%: {summary}"));

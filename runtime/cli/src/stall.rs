@@ -34,9 +34,11 @@ const PATIENCE: &str = "it keeps on trying; a bridge of another kind may be quic
 const BROKER: &str = "torbox bridge list shows the bridges: url and fronts name the broker, and newer lines may name others";
 const RESOLVER: &str = "is the machine online, and does it look names up? /etc/resolv.conf says where it asks, in an engine's box that of the engine's machine";
 const UDP: &str = "Snowflake needs UDP, which this network may block; a bridge with obfs4 does not";
-const NETWORK: &str = "this network may block Tor: torbox bridge add takes a bridge, and --proxy a proxy";
+const NETWORK: &str = "this network may block Tor: torbox bridge builtin has bridges, and --proxy takes a proxy";
 const OFFLINE: &str = "is the machine online? a captive network wants its page opened in another browser first";
 pub(crate) const BRIDGE: &str = "torbox bridge list shows the bridges, to be compared with what you were given; another may work";
+/// For who asks for bridges and has none.
+pub(crate) const BUILT_IN: &str = "where Tor is blocked, add a built-in bridge first: torbox bridge builtin snowflake --add; torbox bridge builtin lists others";
 /// Until something comes.
 pub(crate) const SILENT: &str = "nothing has come from the network for a minute";
 const NO_CONNECTION: &str = "the proxy on the way out makes no connection";

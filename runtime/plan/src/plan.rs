@@ -393,7 +393,7 @@ pub const fn writable(role: Role) -> &'static [BoxPath] {
 }
 
 /// User and group that the programs of a box run as.
-const USER: u32 = 1000;
+pub const USER: u32 = 1000;
 /// Ids that each container is given.
 const SLICE: u32 = 2048;
 /// Roles that are given a slice, whether a box has them or not.

@@ -34,6 +34,10 @@ pub const STUN: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 44), 3478);
 pub const STUN_NAME: &str = "stun.torbox.test";
 /// Who knows those names.
 pub const NAMES: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 45), 53);
+/// A service for bridges, and its port.
+pub const MOAT: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 46), 443);
+/// Its name, which a client's tor maps.
+pub const MOAT_NAME: &str = "moat.torbox.test";
 /// The network's end of the cable between the two namespaces.
 pub const NET_END: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 /// The client's end of it.
@@ -172,8 +176,8 @@ impl Layout {
 #[must_use]
 pub fn client(authorities: &[Authority]) -> String {
     let own = "ClientRejectInternalAddresses 0\nClientDNSRejectInternalAddresses 0\nClientUseIPv6 0\nVanguardsLiteEnabled 0\n";
-    let name = format!("MapAddress {WEB_NAME} {WEB}\n");
-    TESTING.to_owned() + own + &name + &authorities.iter().map(Authority::line).collect::<String>()
+    let names = format!("MapAddress {WEB_NAME} {WEB}\nMapAddress {MOAT_NAME} {}\n", MOAT.0);
+    TESTING.to_owned() + own + &names + &authorities.iter().map(Authority::line).collect::<String>()
 }
 
 /// The checking client.

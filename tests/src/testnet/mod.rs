@@ -18,6 +18,7 @@ pub mod capture;
 pub mod config;
 pub mod daemon;
 mod keys;
+pub mod moat;
 pub mod netns;
 pub mod probe;
 mod published;

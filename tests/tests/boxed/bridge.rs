@@ -5,11 +5,13 @@ use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::NamedTempFile;
+use torbox_tests::builtin::Brought;
 use torbox_tests::display::Xvfb;
 use torbox_tests::engine::{Engine, Kind};
 use torbox_tests::testnet::capture::{Capture, Flow};
 use torbox_tests::testnet::config::Spoken;
 use torbox_tests::testnet::daemon::stop;
+use torbox_tests::testnet::moat::{Asked, Moat};
 use torbox_tests::testnet::{Via, config, snowflake};
 
 use crate::{compose, engines};
@@ -186,6 +188,98 @@ fn connects(stage: &Stage<'_>) -> (Option<i32>, String) {
     assert_eq!(out, "");
     assert!(!stage.installed.dir().join("state/boxes/bridge-test").exists(), "tor's state of the test is kept");
     (code, said)
+}
+
+/// The built-in bridges of an image: shown, added, and a page through one of them.
+pub(crate) fn builtin(stage: &Stage<'_>) {
+    let builtin = |words: &[&str]| stage.call(&[&["bridge", "builtin", "--browser", "firefox-esr"], words].concat());
+    let (code, out, said) = builtin(&[]);
+    assert_eq!((code, out.as_str(), said.as_str()), (Some(0), "meek          1  torbox has no program for it\nobfs4         2  recommended\nsnowflake     1\n", ""), "what the stand-in brings");
+    let bridge = stage.ground.net.start_bridge(Spoken::Obfs4).unwrap();
+    let text = |line: &str| format!(r#"{{"recommendedDefault": "obfs4", "pluggableTransports": {{}}, "bridges": {{"obfs4": ["{line}"], "webtunnel": ["webtunnel 192.0.2.7:443 url=x"]}}}}"#);
+    let brought = Brought::put(&stage.installed, Some(&text(bridge.line()))).unwrap();
+    assert_eq!(builtin(&["obfs4"]), (Some(0), format!("{}\n", bridge.line()), String::new()));
+    assert_eq!(stage.call(&["bridge", "list"]).1, "", "what is shown is not added");
+    for (wanted, told) in [("snowflake", "the browser brings no bridges with snowflake, but with obfs4, webtunnel"), ("webtunnel", "no program in torbox's images speaks the pluggable transport webtunnel")] {
+        let (code, out, said) = builtin(&[wanted, "--add"]);
+        assert!(code == Some(2) && out.is_empty() && said.contains(told), "{said}");
+    }
+    for _ in 0..2 {
+        assert_eq!(builtin(&["obfs4", "--add", "--json"]), (Some(0), format!("[\"{}\"]\n", bridge.line()), String::new()));
+        assert_eq!(stage.call(&["bridge", "list"]).1, format!("1  {}\n", bridge.line()));
+    }
+    drop(brought);
+    page_through(stage, &Xvfb::start().unwrap(), &[], |end| end == config::OBFS4);
+    assert_eq!(stage.call(&["bridge", "remove", "1"]).0, Some(0));
+    for (text, told) in [(None, "brings no built-in bridges"), (Some("<html>"), "the file of built-in bridges in the image is not understood")] {
+        let _brought = Brought::put(&stage.installed, text).unwrap();
+        let (code, out, said) = builtin(&["obfs4", "--add"]);
+        assert!(code == Some(5) && out.is_empty() && said.contains(told), "{code:?} {said}");
+    }
+    assert_eq!(stage.call(&["bridge", "list"]).1, "");
+}
+
+/// Bridges of a service that only an exit reaches, and answers that are none.
+pub(crate) fn requests(stage: &Stage<'_>) {
+    let certificates = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let moat = Moat::start(&stage.ground.net.network(), certificates.path()).unwrap();
+    let torrc = stage.torrc().display().to_string();
+    let url = moat.url();
+    let request = |words: &[&str]| {
+        let words = [&["bridge", "request", "--browser", "firefox-esr", "--torrc", &torrc, "--service", &url], words].concat();
+        outcome(&mut stage.installed.command(Some(&stage.ground.net.client()), words))
+    };
+    let root = moat.root().display().to_string();
+    let lines = [1, 2].map(|host| format!("obfs4 192.0.2.{host}:443 {} cert=x iat-mode=0", "A".repeat(40)));
+    let settings = |lines: &[String]| serde_json::json!({"settings": [{"bridges": {"type": "obfs4", "source": "bridgedb", "bridge_strings": lines}}], "country": "zz"}).to_string();
+    let seen = || moat.asked().into_iter().map(|Asked { peer, what, head, body }| {
+        assert!(stage.ground.net.state().relays.values().any(|relay| *relay == peer), "{peer} is no exit");
+        assert!(!head.contains("torbox/") && !head.contains("user-agent"), "{head}");
+        (what, body)
+    }).collect::<Vec<_>>();
+    moat.answers(200, settings(&lines));
+    let capture = Capture::start(&stage.ground.net.client()).unwrap();
+    let (code, out, said) = request(&["--service-root", &root]);
+    assert_eq!((code, out), (Some(0), format!("{}\n{}\n", lines[0], lines[1])), "{said}");
+    assert!(said.contains(&format!("WARNING: {} is asked in the place of the Tor Project", config::MOAT_NAME)), "{said}");
+    assert_eq!(seen(), [("POST /moat/circumvention/defaults".to_owned(), r#"{"transports":["obfs4","snowflake"]}"#.to_owned())]);
+    only_the_bridge(&capture.end().unwrap(), |end| config::RELAY_PORTS.contains(&end.1));
+    assert_eq!(stage.call(&["bridge", "list"]).1, "", "what is shown is not added");
+    // What torbox cannot use is left out, and told of.
+    moat.answers(200, settings(&[lines[0].clone(), lines[1].replace("obfs4", "webtunnel"), format!("{} # x", lines[1])]));
+    let (code, out, said) = request(&["--service-root", &root, "--country", "ZZ", "--transport", "obfs4", "--add", "--json"]);
+    assert_eq!((code, out), (Some(0), format!("[\"{}\"]\n", lines[0])), "{said}");
+    assert!(said.contains("left out: no program in torbox's images speaks the pluggable transport webtunnel") && said.matches("is left out").count() == 2, "{said}");
+    assert_eq!(seen(), [("POST /moat/circumvention/settings".to_owned(), r#"{"country":"zz","transports":["obfs4"]}"#.to_owned())]);
+    assert_eq!(stage.call(&["bridge", "list"]).1, format!("1  {}\n", lines[0]));
+    assert_eq!(stage.call(&["bridge", "remove", "1"]).0, Some(0));
+    let whole = settings(&lines);
+    for (status, body, why) in [
+        (200, r#"{"errors":[{"code":400,"detail":"no such country"}]}"#.to_owned(), "moat.torbox.test gave no bridges: it says \"no such country\""),
+        (200, settings(&[lines[0].replace("obfs4", "webtunnel")]), "none of its lines is one that torbox can use"),
+        (200, "<html>".to_owned(), "its answer is not understood"),
+        (200, format!("{whole}{}", " ".repeat(50_000)), "its answer has more than 49152 bytes"),
+        (302, whole.clone(), "it answered with the status 302"),
+    ] {
+        moat.answers(status, body);
+        let (code, out, said) = request(&["--service-root", &root, "--country", "zz", "--add"]);
+        assert!(code == Some(7) && out.is_empty() && said.contains(why), "{why}: {said}");
+        assert_eq!(seen().len(), 1, "{why}");
+    }
+    // Who has not its certificate is asked nothing: by Mozilla's roots, or by another.
+    moat.answers(200, whole);
+    for words in [&[][..], &["--service-root", &moat.stranger().display().to_string()]] {
+        let (code, out, said) = request(&[words, &["--add"]].concat());
+        assert!(code == Some(7) && out.is_empty() && said.contains("who answers has not its certificate"), "{said}");
+        assert_eq!(seen(), []);
+    }
+    assert_eq!(stage.call(&["bridge", "list"]).1, "");
+    with_bridge(stage, &format!("{}:9", config::BRIDGE), || {
+        let (code, out, said) = request(&["--service-root", &root]);
+        assert!(code == Some(7) && out.is_empty() && said.contains("tor does not get to its network"), "{said}");
+    });
+    assert_eq!(seen(), []);
+    assert!(!stage.installed.dir().join("state/boxes/bridge-request").exists(), "tor's state of the question is kept");
 }
 
 /// A page through Docker, and through Podman, to which the bridge is the only way.

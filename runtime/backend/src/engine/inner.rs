@@ -307,7 +307,7 @@ impl Launcher {
         let told = bounded("tell of the browser's container", PATIENCE, self.client.docker.inspect_container(&id, None)).await?;
         let pid = told.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         self.say(role, &words).await?;
-        tell(&Event::Running { pid }).map_err(EngineError::Launcher)
+        tell(&Event::Running { role, pid }).map_err(EngineError::Launcher)
     }
 
     /// What the file says; none where the engine supplies it.

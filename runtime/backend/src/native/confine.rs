@@ -50,7 +50,7 @@ pub(super) fn confine_outer() -> Result<()> {
     confine(Process::Outer, [])
 }
 
-/// `__viewer`, once it listens.
+/// `__viewer`, once it listens, and `__asker`, once it is connected: what has its sockets, and speaks with who is not trusted.
 ///
 /// # Errors
 /// [`ConfineError`]; some of it may have been given up.

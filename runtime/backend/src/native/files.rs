@@ -29,16 +29,7 @@ impl Files {
     /// # Errors
     /// [`FilesError::Enter`]: there is no such process, or it is somebody else's.
     pub fn join(launcher: u32, browser: u32) -> Result<Self, FilesError> {
-        let gone = || FilesError::Enter(Errno::SRCH.into());
-        let process = find(launcher, browser).ok_or_else(gone)?;
-        let id = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
-        let held = pidfd_open(id, PidfdFlags::empty()).map_err(|errno| FilesError::Enter(errno.into()))?;
-        // It may have ended, and its number be another's: what is held now cannot change any more.
-        if find(launcher, browser) != Some(process) {
-            return Err(gone());
-        }
-        let spaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT;
-        move_into_thread_name_spaces(held.as_fd(), spaces).map_err(|errno| FilesError::Enter(errno.into()))?;
+        enter(launcher, browser).map_err(|errno| FilesError::Enter(errno.into()))?;
         Ok(Self { downloads: place(paths::DOWNLOADS)?, uploads: place(paths::UPLOADS)?.into() })
     }
 
@@ -81,6 +72,19 @@ impl Exchange for Files {
         become_root().map_err(|errno| failed(errno.into()))?;
         write_new(&self.uploads, &safe_name(name), 0o644, |file| copy(from, file).map_err(failed))
     }
+}
+
+/// Moves the calling process, which must have one thread, into the user and mount namespace of process `inner`, as the runtime of the box sees it that
+/// `launcher` holds.
+pub(super) fn enter(launcher: u32, inner: u32) -> Result<(), Errno> {
+    let process = find(launcher, inner).ok_or(Errno::SRCH)?;
+    let id = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let held = pidfd_open(id, PidfdFlags::empty())?;
+    // It may have ended, and its number be another's: what is held now cannot change any more.
+    if find(launcher, inner) != Some(process) {
+        return Err(Errno::SRCH);
+    }
+    move_into_thread_name_spaces(held.as_fd(), ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT)
 }
 
 /// Below the directory that it is given, and through nothing that leads elsewhere.

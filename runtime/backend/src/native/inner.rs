@@ -153,7 +153,7 @@ impl Launcher {
                 let created = self.created(role)?;
                 created.start()?;
                 let pid = created.pid.as_raw().unsigned_abs();
-                if role == Role::Browser { report(&Event::Running { pid }).map_err(InnerError::Report) } else { Ok(()) }
+                if matches!(role, Role::Tor | Role::Browser) { report(&Event::Running { role, pid }).map_err(InnerError::Report) } else { Ok(()) }
             }
             Action::AwaitListeners => self.await_listeners(),
             Action::AwaitNetwork => self.await_network(),

@@ -24,6 +24,7 @@ mod launch;
 mod launcher;
 mod observe;
 mod outer;
+mod reach;
 mod requests;
 mod supervise;
 
@@ -33,6 +34,7 @@ pub use host::{Groups, IdError, groups, identity, remove_left_cgroups};
 pub use inner::inner_main;
 pub use launch::{Launch, Supplies};
 pub use outer::outer_main;
+pub use reach::{ReachError, reach_tor};
 pub use torbox_sys::close_on_exec;
 
 /// Hidden subcommand of the process that enters the namespaces.

@@ -23,6 +23,7 @@ use torbox_backend::local::{Listener, Stream};
 use torbox_backend::native::{self, Groups, Supplies};
 use torbox_plan::{BoxName, CgroupAccess, Display, Host, Identity, Intent, Memory, Program};
 
+use crate::bridge::request::{self, ASKER};
 use crate::display::servers::clipboard::{HOLDER, holder_main};
 pub(crate) use crate::display::servers::clipboard::hold as hold_clipboard;
 pub(crate) use crate::display::servers::{Held, is_wayland, open as open_display};
@@ -38,12 +39,13 @@ pub(crate) const fn linux_alone(_: &'static str, _: &'static str) -> Result<(), 
     Ok(())
 }
 
-/// The processes of the native backend and of the clipboard. The former must be single-threaded from their first instruction on.
+/// The processes of the native backend, of the clipboard and of questions. The first must be single-threaded from their first instruction on.
 pub(crate) fn native_main(word: &str) -> Option<ExitCode> {
     match word {
         native::OUTER => Some(native::outer_main()),
         native::INNER => Some(native::inner_main()),
         HOLDER => Some(holder_main()),
+        ASKER => Some(request::main()),
         _ => None,
     }
 }
@@ -51,6 +53,13 @@ pub(crate) fn native_main(word: &str) -> Option<ExitCode> {
 /// What serves a page gives up all but that.
 pub(crate) fn confine_viewer() -> io::Result<()> {
     native::confine_viewer().map_err(io::Error::other)
+}
+
+/// A connection to the SOCKS socket of tor in the box that `launcher` holds. This process then has nothing else.
+pub(crate) fn reach_tor(launcher: u32, tor: u32) -> Result<torbox_images::Socket, Box<dyn std::error::Error>> {
+    let tor = native::reach_tor(launcher, tor)?;
+    native::confine_viewer()?;
+    Ok(tor)
 }
 
 /// Everybody may connect who can reach it: its directory is the user's alone, and the display is handed it by a mount.
@@ -146,21 +155,21 @@ impl AsFd for Callers {
     }
 }
 
-/// What asks torbox to end the box: Ctrl-C, and the end of the terminal or of the session.
+/// What asks torbox to end the box: Ctrl-C, and the end of the terminal or of the session. The end of a process that it started only wakes it.
 pub(crate) struct Signals(SignalFd);
 
 impl Signals {
     /// From now on they are waited for, and end nothing by themselves; the runtime resets its own mask.
     pub(crate) fn catch() -> io::Result<Self> {
         let mut signals = SigSet::empty();
-        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].iter().for_each(|&signal| signals.add(signal));
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].iter().for_each(|&signal| signals.add(signal));
         signals.thread_block()?;
         Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 
-    /// Takes one; whether there was one.
+    /// Takes one; whether it asks for the end.
     pub(crate) fn take(&self) -> bool {
-        matches!(self.0.read_signal(), Ok(Some(_)))
+        matches!(self.0.read_signal(), Ok(Some(signal)) if signal.ssi_signo != Signal::SIGCHLD as u32)
     }
 }
 
