@@ -504,9 +504,13 @@ impl Shown {
         match self.until {
             Until::Ended => false,
             Until::Answered(_) if self.state.bootstrap == 100 => self.asker.as_mut().is_none_or(Asker::has_ended),
-            Until::Answered(patience) => patience == Patience::FirstFailure && self.state.trouble.is_some(),
-            Until::Connected(patience) => self.state.bootstrap == 100 || patience == Patience::FirstFailure && self.state.trouble.is_some(),
+            Until::Answered(patience) => self.is_given_up(patience),
+            Until::Connected(patience) => self.state.bootstrap == 100 || self.is_given_up(patience),
         }
+    }
+
+    fn is_given_up(&self, patience: Patience) -> bool {
+        patience == Patience::FirstFailure && self.state.trouble.is_some() && !self.hint.is_some_and(stall::may_pass)
     }
 
     /// Each init proves one thing, once.

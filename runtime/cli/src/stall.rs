@@ -52,6 +52,11 @@ pub(crate) fn is_lost(line: &str) -> bool {
     line.contains("Our directory information is no longer up-to-date enough to build circuits")
 }
 
+/// Whether what has this hint may be over in a moment, because another proxy of Snowflake's is tried.
+pub(crate) fn may_pass(hint: &str) -> bool {
+    [PATIENCE, UDP].contains(&hint)
+}
+
 /// Whether `line` says that it finds one again.
 pub(crate) fn is_found_again(line: &str) -> bool {
     line.contains("We now have enough directory information to build circuits")
@@ -168,5 +173,14 @@ mod tests {
         for (bridges, what) in [(Bridges::None, NO_CONNECTION), (Bridges::Plain, NO_CONNECTION), (Bridges::Transports, "the bridge refuses the connection")] {
             assert_eq!(explain(&stuck("Connection refused; CONNECTREFUSED"), Way { bridges, proxied: true }).unwrap().what, what);
         }
+    }
+
+    #[test]
+    fn another_proxy_may_do_what_one_does_not() {
+        let way = Way { bridges: Bridges::Transports, proxied: false };
+        let passes = |said: &str| may_pass(explain(&format!("[notice] Managed proxy \"/usr/bin/snowflake-client\": {said}"), way).unwrap().hint);
+        assert!(["broker failure no snowflake proxies currently available", "broker failure timed out", "trying a new proxy: x"].into_iter().all(passes));
+        assert!(!["broker failure dial tcp: lookup broker.example: no such host", "broker failure Unexpected error", "x509: unknown authority"].into_iter().any(passes));
+        assert!(!may_pass(explain(PROXY_FAILS, way).unwrap().hint));
     }
 }

@@ -390,10 +390,20 @@ fn with_bridge(stage: &Stage<'_>, line: &str, act: impl FnOnce()) {
         out
     };
     call(&["bridge", "add", line]);
+    let added = Added(stage);
     assert_eq!(call(&["bridge", "list"]), format!("1  {line}\n"));
     act();
-    call(&["bridge", "remove", "1"]);
+    drop(added);
     assert_eq!(call(&["bridge", "list"]), "");
+}
+
+/// The one bridge, which goes whatever becomes of the test: the user's next boxes would all be behind it.
+struct Added<'a>(&'a Stage<'a>);
+
+impl Drop for Added<'_> {
+    fn drop(&mut self) {
+        self.0.call(&["bridge", "remove", "1"]);
+    }
 }
 
 fn says_why(stage: &Stage<'_>, display: &Xvfb, line: &str, why: &str) {
