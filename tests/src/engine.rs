@@ -143,7 +143,17 @@ impl Engine {
             Kind::Docker => place.command(DOCKERD),
             Kind::Podman => place.command(PODMAN),
             Kind::RootlessDocker => in_a_user_namespace(place, user, self.dir.path())?,
-            Kind::RootlessPodman => user.command(Some(place), PODMAN),
+            Kind::RootlessPodman => {
+                // In the user's it would find another service, and join the mounts of that one.
+                let own = at("run");
+                if !own.exists() {
+                    fs::create_dir(&own)?;
+                    user.give(&own)?;
+                }
+                let mut command = user.command(Some(place), PODMAN);
+                command.env("XDG_RUNTIME_DIR", own);
+                command
+            }
         };
         match self.kind {
             Kind::Docker | Kind::RootlessDocker => {
