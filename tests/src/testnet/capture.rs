@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 
 use super::netns::Namespace;
@@ -21,6 +22,8 @@ const FRAME: usize = 1 << 17;
 const BUFFER: usize = 32 << 20;
 /// How often the end is looked for.
 const TURN: Duration = Duration::from_millis(50);
+/// How long the last connections of what is gone may take.
+const QUIET: Duration = Duration::from_secs(20);
 
 /// Packets of one kind from one address to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,9 +95,15 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Begins in `place`.
+    /// Begins in `place`, once the connections that it still has are closed: what has no process any more is spoken to for a while.
     pub fn start(place: &Namespace) -> Result<Self> {
         let socket = place.within(|| {
+            let mut open = Vec::new();
+            let quiet = wait::retry(TURN, Instant::now() + QUIET, || {
+                open = connections().ok()?;
+                open.is_empty().then_some(())
+            });
+            ensure!(quiet.is_some(), "connections are open before the capture begins: {open:#?}");
             let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).context("no packet socket")?;
             setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("no buffer")?;
             Ok(socket)
@@ -113,6 +122,15 @@ impl Capture {
         self.thread.join().map_err(|_panic| anyhow!("the thread of the capture panicked"))??;
         Ok(self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
+}
+
+/// The lines of proc_pid_net(5)'s `tcp` for connections of the calling thread's network that are not over.
+fn connections() -> Result<Vec<String>> {
+    const TIME_WAIT: &str = "06";
+    const LISTEN: &str = "0A";
+    let text = fs::read_to_string("/proc/thread-self/net/tcp").context("/proc/thread-self/net/tcp")?;
+    let is_over = |line: &&str| matches!(line.split_whitespace().nth(3), Some(TIME_WAIT | LISTEN));
+    Ok(text.lines().skip(1).filter(|line| !is_over(line)).map(str::to_owned).collect())
 }
 
 fn read(socket: &OwnedFd, seen: &Mutex<BTreeSet<Flow>>, ends: &AtomicBool) -> Result<()> {
