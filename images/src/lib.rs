@@ -51,7 +51,7 @@ pub use image::Image;
 pub use mirror::{Mirror, Mirrors};
 pub use names::{Arch, Channel, Day, ImageName, RecipeName};
 pub use openpgp::Keyring;
-pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Recipe, Suite, TorProject, Transport};
+pub use recipe::{Archive, DebianPackage, Files, Generated, ImageRole, ProgramName, Proof, Recipe, Suite, TorProject, Transport};
 pub use post::{Post, PostError};
 pub use store::{Progress, Rootfs, Store};
 pub use system::Socket;

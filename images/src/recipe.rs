@@ -43,17 +43,37 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transport {
+    /// What the Tor Project calls it in its releases and its service, where a bridge's line calls it something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
     /// The program of the image that speaks it: an absolute path.
     pub program: String,
     /// What a bridge's line must say beside its address and fingerprint: the program does not check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// What shows that it is the bridge that answers.
+    #[serde(default)]
+    pub proof: Proof,
     /// Whether it finds its way by names, so that tor's container needs a resolver.
     #[serde(default)]
     pub names: bool,
-    /// Whether it goes through the proxy that tor is given.
+    /// Whether it goes through the proxy that tor is given, which then looks the names up.
     #[serde(default)]
     pub proxy: bool,
+    /// Whether tor takes itself for connected before the program is, which never says what it lacks.
+    #[serde(default)]
+    pub mute: bool,
+}
+
+/// What shows that a bridge is the one of its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The fingerprint, which the line must have.
+    #[default]
+    Fingerprint,
+    /// Where the line has no fingerprint, a certificate: of its front, or without one of the server that its `url` names, by `https`.
+    Certificate,
 }
 
 /// The part that an image plays in a box.

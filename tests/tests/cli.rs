@@ -111,7 +111,7 @@ fn bridges_to_be_had_are_refused_by_what_is_wrong() {
     let refuses = |code, names: &[&str], hint: &str, args: &[&str]| Refusal { code, names, hint }.of(&format!("{args:?}"), &torbox, torbox.command(None, args));
     refuses(5, &["the image torbox/tor-browser is not built yet"], "torbox build", &["bridge", "builtin"]);
     refuses(5, &["the image torbox/firefox-esr is not built yet"], "torbox build", &["bridge", "builtin", "obfs4", "--add", "--browser", "firefox-esr"]);
-    refuses(2, &["no program in torbox's images speaks the pluggable transport webtunnel"], "obfs4 or snowflake", &["bridge", "request", "--transport", "webtunnel"]);
+    refuses(2, &["no program in torbox's images speaks the pluggable transport webtunnel"], "obfs4, snowflake or meek", &["bridge", "request", "--transport", "webtunnel"]);
     refuses(2, &["through an engine torbox asks nobody for bridges"], "--backend native", &["bridge", "request", "--backend", "docker"]);
     for (args, told) in [
         (&["bridge", "builtin", "--add"][..], "<TRANSPORT>"),
@@ -122,6 +122,8 @@ fn bridges_to_be_had_are_refused_by_what_is_wrong() {
         let said = finish(torbox.command(None, args));
         assert!(said.code == Some(2) && said.out.is_empty() && said.err.contains(told), "{args:?}: {}", said.err);
     }
+    let meek = ["bridge", "add", "meek_lite", "192.0.2.20:80", "url=http://meek.example/", "front=front.example"];
+    refuses(2, &["its fingerprint or url=https://..., or anybody could answer in its place"], "obfs4, snowflake or meek", &meek);
     let add = |text: &str| process::output_with(&mut torbox.command(None, ["bridge", "add", "-"]), text.as_bytes());
     assert!(add("192.0.2.7:443\nLog debug file /x\n").unwrap_err().to_string().contains("no bridge that torbox can use"));
     assert_eq!(finish(torbox.command(None, ["bridge", "list"])).out, "", "all lines or none");

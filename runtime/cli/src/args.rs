@@ -106,8 +106,8 @@ pub(crate) enum Command {
     },
     /// Add, list or remove bridges, through which tor reaches its network where relays are blocked.
     ///
-    /// With a bridge every box goes through bridges alone. Of the pluggable transports torbox has obfs4 and snowflake; tor's image with them
-    /// is built when a bridge first needs one.
+    /// With a bridge every box goes through bridges alone. Of the pluggable transports torbox has obfs4, snowflake and meek; tor's image with
+    /// them is built when a bridge first needs one.
     Bridge {
         #[command(subcommand)]
         action: BridgeAction,
@@ -176,7 +176,7 @@ pub(crate) enum BridgeAction {
 /// Which built-in bridges.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Builtin {
-    /// Pluggable transport, such as obfs4 or snowflake.
+    /// Pluggable transport, such as obfs4, snowflake or meek.
     #[arg(value_name = "TRANSPORT")]
     pub(crate) transport: Option<String>,
     /// Add all that are shown to your bridges.

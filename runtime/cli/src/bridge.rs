@@ -10,6 +10,7 @@ pub(crate) mod request;
 use crate::args::{BridgeAction, Format};
 use crate::dirs::{self, Dirs};
 use crate::error::CliError;
+use crate::proxy::Proxy;
 use crate::run::{self, Patience};
 use crate::stall::Bridges;
 use crate::system;
@@ -19,7 +20,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use torbox_images::{Recipe, RecipeName, Transport};
+use torbox_images::{Proof, Recipe, RecipeName, Transport};
 use torbox_plan::Resolver;
 
 pub(crate) use builtin::BuiltinError;
@@ -56,6 +57,8 @@ pub(crate) enum BridgeError {
     Transport(String),
     #[error("a bridge with {0} says {1}=... as well")]
     Lacks(String, String),
+    #[error("a bridge with {0} says its fingerprint or url=https://..., or anybody could answer in its place")]
+    Unproven(String),
 }
 
 impl Bridge {
@@ -69,18 +72,25 @@ impl Bridge {
                 Ok(Self { transport: None, address: socket(address)?, fingerprint: Some(fingerprint.to_uppercase()), arguments: Vec::new() })
             }
             [transport, address, rest @ ..] if socket(address).is_ok() && is_name(transport) => {
-                let Some(Transport { needs, .. }) = transports.get(*transport) else {
+                let Some(Transport { needs, proof, .. }) = transports.get(*transport) else {
                     return Err(BridgeError::Transport((*transport).to_owned()));
                 };
-                let [fingerprint, arguments @ ..] = rest else { return Err(BridgeError::Settings) };
-                if !is_fingerprint(fingerprint) || arguments.is_empty() || !arguments.iter().all(|argument| is_argument(argument)) {
+                let (fingerprint, arguments) = match rest {
+                    [fingerprint, arguments @ ..] if is_fingerprint(fingerprint) => (Some(fingerprint.to_uppercase()), arguments),
+                    arguments if *proof == Proof::Certificate => (None, arguments),
+                    _ => return Err(BridgeError::Settings),
+                };
+                if arguments.is_empty() || !arguments.iter().all(|argument| is_argument(argument)) {
                     return Err(BridgeError::Settings);
                 }
                 if let Some(lacks) = needs.iter().find(|needed| !arguments.iter().any(|argument| argument.split('=').next() == Some(needed))) {
                     return Err(BridgeError::Lacks((*transport).to_owned(), lacks.clone()));
                 }
+                if fingerprint.is_none() && !arguments.iter().all(|argument| !argument.starts_with("url=") || argument.starts_with("url=https://")) {
+                    return Err(BridgeError::Unproven((*transport).to_owned()));
+                }
                 let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-                Ok(Self { transport: Some((*transport).to_owned()), address: socket(address)?, fingerprint: Some(fingerprint.to_uppercase()), arguments })
+                Ok(Self { transport: Some((*transport).to_owned()), address: socket(address)?, fingerprint, arguments })
             }
             _ => Err(BridgeError::Form),
         }
@@ -117,6 +127,12 @@ impl fmt::Display for Bridge {
 /// The transports that torbox has programs for.
 fn transports() -> Result<Transports, CliError> {
     Ok(Recipe::embedded(RecipeName::TorTransports)?.transports)
+}
+
+/// The Tor Project's word for the transport that is called `name`, there or in a bridge's line.
+fn called<'a>(name: &'a str, transports: &'a Transports) -> Option<&'a str> {
+    let called = |(own, transport): (&'a String, &'a Transport)| (own.as_str(), transport.called.as_deref().unwrap_or(own));
+    transports.iter().map(called).find(|(own, theirs)| [own, theirs].contains(&&name)).map(|(_, theirs)| theirs)
 }
 
 /// Does what was asked for.
@@ -191,8 +207,8 @@ fn lines(bridges: &[Bridge], transports: &Transports) -> String {
     use_them.to_owned() + &programs.collect::<String>() + &bridges.iter().map(|bridge| format!("Bridge {}\n", told(bridge))).collect::<String>()
 }
 
-/// As the programs of the image understand it: Debian's snowflake-client does not know `fronts`, and without a front it would ask for the
-/// broker by its own name, which is what is blocked.
+/// As the programs of the image understand it: Debian's do not know `fronts`, and without a front they would ask for the broker, or for
+/// meek's server, by its own name, which is what is blocked.
 fn told(bridge: &Bridge) -> Bridge {
     let first = |argument: &String| match argument.strip_prefix("fronts=") {
         Some(fronts) => format!("front={}", fronts.split(',').next().unwrap_or_default()),
@@ -201,9 +217,9 @@ fn told(bridge: &Bridge) -> Bridge {
     Bridge { arguments: bridge.arguments.iter().map(first).collect(), ..bridge.clone() }
 }
 
-/// Whether a transport of the bridges' looks names up.
-pub(crate) fn looks_up_names(dirs: &Dirs) -> Result<bool, CliError> {
-    any(dirs, |transport| transport.names).map(|name| name.is_some())
+/// Whether a transport of the bridges' looks names up; where there is a proxy on the way, that does.
+pub(crate) fn looks_up_names(dirs: &Dirs, proxy: Option<&Proxy>) -> Result<bool, CliError> {
+    Ok(proxy.is_none() && any(dirs, |transport| transport.names)?.is_some())
 }
 
 /// The name servers that this machine asks, and nothing else that its file says of it.
@@ -217,9 +233,13 @@ fn servers(text: &str) -> String {
     addresses.filter(|address| address.parse::<IpAddr>().is_ok()).map(|address| format!("nameserver {address}\n")).collect()
 }
 
-/// A transport of the bridges' that goes through no proxy, if there is one.
-pub(crate) fn past_a_proxy(dirs: &Dirs) -> Result<Option<String>, CliError> {
-    any(dirs, |transport| !transport.proxy)
+/// A transport of the bridges' that does not go through `proxy`, if there is one.
+pub(crate) fn past(dirs: &Dirs, proxy: &Proxy) -> Result<Option<CliError>, CliError> {
+    if let Some(transport) = any(dirs, |transport| !transport.proxy)? {
+        return Ok(Some(CliError::PastProxy(transport)));
+    }
+    let named = any(dirs, |transport| transport.names && !proxy.takes_names())?;
+    Ok(named.map(CliError::PastSocks4))
 }
 
 fn any(dirs: &Dirs, is: impl Fn(&Transport) -> bool) -> Result<Option<String>, CliError> {
@@ -233,7 +253,11 @@ pub(crate) fn in_use(dirs: &Dirs) -> Result<Bridges, CliError> {
     let bridges = load(dirs)?;
     Ok(match bridges.as_slice() {
         [] => Bridges::None,
-        some if some.iter().any(|bridge| bridge.transport.is_some()) => Bridges::Transports,
+        some if some.iter().any(|bridge| bridge.transport.is_some()) => {
+            let transports = transports()?;
+            let is_mute = |bridge: &Bridge| bridge.transport.as_ref().and_then(|name| transports.get(name)).is_some_and(|transport| transport.mute);
+            if some.iter().all(is_mute) { Bridges::Mute } else { Bridges::Transports }
+        }
         _ => Bridges::Plain,
     })
 }
@@ -291,7 +315,7 @@ mod tests {
         let told = format!("UseBridges 1\nClientTransportPlugin obfs4 exec /usr/bin/obfs4proxy\nBridge 192.0.2.9:1\nBridge {line}\n");
         assert_eq!(lines(&[plain.clone(), bridge], &transports().unwrap()), told);
         assert_eq!(lines(&[plain], &transports().unwrap()), "UseBridges 1\nBridge 192.0.2.9:1\n");
-        for other in ["webtunnel", "meek_lite"] {
+        for other in ["webtunnel", "meek"] {
             assert_eq!(parse(&line.replace("obfs4", other)), Err(BridgeError::Transport(other.to_owned())));
         }
         for wrong in ["", "cert=", "=x", "cert", "cert=a\"b", "cert=a#b", "cert=a\\", "cert=x more"] {
@@ -311,6 +335,30 @@ mod tests {
         let lacks = |setting: &str| Err(BridgeError::Lacks("snowflake".to_owned(), setting.to_owned()));
         assert_eq!(parse(line.split_once(" ice=").unwrap().0), lacks("ice"));
         assert_eq!(parse(&line.replace("url=", "broker=")), lacks("url"));
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_fingerprint_or_its_certificate() {
+        let line = "meek_lite 192.0.2.20:80 url=https://meek.example/ front=front.example utls=HelloRandomizedALPN";
+        let configured = format!("UseBridges 1\nClientTransportPlugin meek_lite exec /usr/bin/obfs4proxy\nBridge {line}\n");
+        assert_eq!(lines(&[parse(line).unwrap()], &transports().unwrap()), configured);
+        let open = format!("meek_lite 192.0.2.20:80 {FINGERPRINT} url=http://meek.example/ fronts=front.example,other.example");
+        let bridge = parse(&open).unwrap();
+        assert_eq!((bridge.to_string(), told(&bridge).to_string()), (open.clone(), open.replace("fronts=front.example,other.example", "front=front.example")));
+        let unproven = Err(BridgeError::Unproven("meek_lite".to_owned()));
+        assert_eq!(parse(&open.replace(&format!("{FINGERPRINT} "), "")), unproven);
+        assert_eq!(parse(&format!("{line} url=http://meek.example/")), unproven);
+        assert_eq!(parse("meek_lite 192.0.2.20:80 front=front.example"), Err(BridgeError::Lacks("meek_lite".to_owned(), "url".to_owned())));
+        for wrong in ["meek_lite 192.0.2.20:80", "meek_lite 192.0.2.20:80 AABB url=https://meek.example/", "snowflake 192.0.2.3:80 url=https://broker.example/ ice=x"] {
+            assert_eq!(parse(wrong), Err(BridgeError::Settings), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_transport_has_two_names_at_most() {
+        let transports = transports().unwrap();
+        let names = ["meek", "meek_lite", "obfs4", "webtunnel"].map(|name| called(name, &transports));
+        assert_eq!(names, [Some("meek"), Some("meek"), Some("obfs4"), None]);
     }
 
     #[test]

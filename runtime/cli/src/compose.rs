@@ -32,7 +32,7 @@ pub(crate) fn compose(dirs: &Dirs, args: &args::Compose) -> Result<(), CliError>
     let provided = images::provide(dirs, args.of.browser, &args.of.sources, &mut progress)?;
     progress.end();
     let program = if display == Display::None { Program::Probe } else { Program::Browser { url: args.url.clone().map(String::from) } };
-    let intent = run::intent(&Wanted { args: &args.of, torrc, resolver: bridge::looks_up_names(dirs)?.then_some(Resolver::Engine), program, provided: &provided })?;
+    let intent = run::intent(&Wanted { args: &args.of, torrc, resolver: bridge::looks_up_names(dirs, args.of.proxy.as_ref())?.then_some(Resolver::Engine), program, provided: &provided })?;
     // What an engine can give is known where the file is used: every bound is asked for.
     let host = Host { identity: Identity::Engine, cgroup: CgroupAccess::Delegated, group: String::new(), display, open_files: u64::MAX };
     let images = [&provided.tor, &provided.browser].map(|image| (image.digest.to_string(), image.config.to_string()));

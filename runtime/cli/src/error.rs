@@ -133,6 +133,8 @@ pub(crate) enum CliError {
     TransportsOfBundle,
     #[error("the pluggable transport {0} goes through no proxy, and a bridge needs it")]
     PastProxy(String),
+    #[error("the pluggable transport {0} goes through no proxy that speaks SOCKS4, which takes no names, and a bridge needs it")]
+    PastSocks4(String),
     #[error("there is no profile {0}")]
     NoProfile(BoxName),
     #[error("there is a profile {0} already")]
@@ -185,7 +187,7 @@ impl CliError {
             Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::LinuxAlone { .. } | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
             Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected { .. } | Self::Service { .. } => Exit::Lost,
             Self::Open(_) => Exit::Open,
-            Self::Bridge(_) | Self::AskInEngine | Self::Builtin(BuiltinError::Unknown { .. }) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::PastProxy(_) | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
+            Self::Bridge(_) | Self::AskInEngine | Self::Builtin(BuiltinError::Unknown { .. }) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::PastProxy(_) | Self::PastSocks4(_) | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
             Self::NoProfile(_) | Self::ProfileExists(_) | Self::Archive { .. } | Self::ForeignSettings { .. } | Self::Editor(_) | Self::Path { .. } | Self::NoDirectory(_) | Self::Render(_) | Self::Compose(_) | Self::ComposeEngine | Self::ComposeKube | Self::Browser(_) | Self::System(..) | Self::DesktopOptions => Exit::Failure,
             Self::NotCopied(_) | Self::NothingCopied(_) | Self::NoClipboard(_) | Self::Files(_) | Self::NoFiles(_) | Self::NotSaved(_) => Exit::Failure,
         }
@@ -197,10 +199,11 @@ impl CliError {
             Self::UnknownSetting { .. } => "torbox config show lists all settings",
             Self::WrongSetting { hint, .. } => return Some(hint.clone()),
             Self::SettingsFile { .. } => "torbox config edit opens it",
-            Self::Bridge(BridgeError::Transport(_)) => "ask the Tor Project for a bridge with obfs4 or snowflake, or for one without a transport",
-            Self::Bridge(_) => "the Tor Project gives such lines to those who ask it for bridges: with obfs4 or snowflake, or without a transport",
-            Self::TransportsOfBundle => "--tor debian has obfs4 and snowflake; torbox bridge list shows the bridges",
-            Self::PastProxy(_) => "bridges with obfs4 or without a transport go through it; torbox bridge list shows the bridges",
+            Self::Bridge(BridgeError::Transport(_)) => "ask the Tor Project for a bridge with obfs4, snowflake or meek, or for one without a transport",
+            Self::Bridge(_) => "the Tor Project gives such lines to those who ask it for bridges: with obfs4, snowflake or meek, or without a transport",
+            Self::TransportsOfBundle => "--tor debian has obfs4, snowflake and meek; torbox bridge list shows the bridges",
+            Self::PastProxy(_) => "bridges with obfs4, with meek or without a transport go through it; torbox bridge list shows the bridges",
+            Self::PastSocks4(_) => "it goes through socks5:// and http://; torbox bridge list shows the bridges",
             Self::Service { .. } => "try again in a while, with another --transport, or without --country; torbox bridge builtin has the bridges that everybody has",
             Self::AskInEngine => "--backend native does, on Linux; torbox bridge builtin has bridges, and torbox bridge add takes a line that you were given",
             Self::Builtin(BuiltinError::NotBuilt(_)) => "torbox build makes it; where the Tor Project is blocked, --via or --tarball help",

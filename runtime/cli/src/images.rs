@@ -175,9 +175,9 @@ const fn channel(choice: ChannelChoice) -> Channel {
 /// The one with programs for transports is for those alone whose bridges need it.
 fn tor_recipe(dirs: &Dirs, choice: TorChoice) -> Result<RecipeName, CliError> {
     match (choice, bridge::in_use(dirs)?) {
-        (TorChoice::Debian, Bridges::Transports) => Ok(RecipeName::TorTransports),
+        (TorChoice::Debian, Bridges::Transports | Bridges::Mute) => Ok(RecipeName::TorTransports),
         (TorChoice::Debian, Bridges::None | Bridges::Plain) => Ok(RecipeName::Tor),
-        (TorChoice::TorProject, Bridges::Transports) => Err(CliError::TransportsOfBundle),
+        (TorChoice::TorProject, Bridges::Transports | Bridges::Mute) => Err(CliError::TransportsOfBundle),
         (TorChoice::TorProject, Bridges::None | Bridges::Plain) => Ok(RecipeName::TorBundle),
     }
 }

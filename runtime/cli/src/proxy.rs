@@ -42,6 +42,13 @@ pub(crate) struct Proxy {
     login: Option<(String, String)>,
 }
 
+impl Proxy {
+    /// Whether it looks names up: SOCKS4 is told addresses alone.
+    pub(crate) fn takes_names(&self) -> bool {
+        self.scheme != Scheme::Socks4
+    }
+}
+
 /// Without what its owner must know.
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -11,7 +11,7 @@ use crate::images::{self, Provided, Roots};
 use crate::profile;
 use crate::progress::Progress;
 use crate::proxy;
-use crate::stall::{self, Bridges, Trouble, Way};
+use crate::stall::{self, Trouble, Way};
 use crate::status;
 use crate::system::{self, NativeLaunch, Signals};
 use crate::terminal::say;
@@ -203,7 +203,7 @@ impl Place {
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { chosen, opened }: Place) -> Result<Request, CliError> {
     let torrc = torrc(dirs, args)?;
     let way = Way { bridges: bridge::in_use(dirs)?, proxied: args.proxy.is_some() };
-    let resolver = match (bridge::looks_up_names(dirs)?, &chosen) {
+    let resolver = match (bridge::looks_up_names(dirs, args.proxy.as_ref())?, &chosen) {
         (false, _) => None,
         (true, None) => Some(bridge::resolver()?),
         (true, Some(_)) => Some(Resolver::Engine),
@@ -277,8 +277,8 @@ fn engine_launch(dirs: &Dirs, intent: Intent, provided: &Provided, (display, dis
 
 /// The user's lines for tor: to be read before anything is fetched, so that a wrong path is said at once.
 pub(crate) fn torrc(dirs: &Dirs, args: &args::Box) -> Result<String, CliError> {
-    if let Some(transport) = args.proxy.as_ref().and_then(|_| bridge::past_a_proxy(dirs).transpose()).transpose()? {
-        return Err(CliError::PastProxy(transport));
+    if let Some(past) = args.proxy.as_ref().and_then(|proxy| bridge::past(dirs, proxy).transpose()).transpose()? {
+        return Err(past);
     }
     let own = args.torrc.as_deref().map(load).transpose()?.map(|lines| lines + "\n").unwrap_or_default();
     Ok(own + &proxy::torrc(args.proxy.as_ref(), args.reachable_ports.as_ref()) + &bridge::torrc(dirs)?)
@@ -484,7 +484,8 @@ impl Shown {
             Event::Opened { error } => self.opening.pop_front().into_iter().for_each(|caller| answer(caller, error.as_deref())),
             Event::Ended { code } => {
                 self.progress.end();
-                return Some(if self.until != Until::Ended && self.state.bootstrap < 100 { Err(CliError::NotConnected { percent: self.state.bootstrap, hint: if self.way.bridges == Bridges::None { Some(stall::BUILT_IN) } else { self.hint } }) } else { Ok(code) });
+                let percent = self.state.bootstrap;
+                return Some(if self.until != Until::Ended && percent < 100 { Err(CliError::NotConnected { percent, hint: stall::last_word(self.way, percent, self.hint) }) } else { Ok(code) });
             }
             Event::Failed { message, hint } if !self.enclosed => {
                 self.progress.end();

@@ -30,6 +30,8 @@ const SNOWFLAKE: [(&str, &str, &str); 6] = [
     ("broker failure", "Snowflake's broker cannot be reached", BROKER),
     ("trying a new proxy", "the proxy that Snowflake gave is out of reach; another is tried", UDP),
 ];
+/// How a connection ends that a mute transport took for tor and then could not carry.
+const CUT: [&str; 3] = ["TLS_ERROR", "CONNECTRESET", "IOERROR"];
 const PATIENCE: &str = "it keeps on trying; a bridge of another kind may be quicker";
 const BROKER: &str = "torbox bridge list shows the bridges: url and fronts name the broker, and newer lines may name others";
 const RESOLVER: &str = "is the machine online, and does it look names up? /etc/resolv.conf says where it asks, in an engine's box that of the engine's machine";
@@ -37,6 +39,9 @@ const UDP: &str = "Snowflake needs UDP, which this network may block; a bridge w
 const NETWORK: &str = "this network may block Tor: torbox bridge builtin has bridges, and --proxy takes a proxy";
 const OFFLINE: &str = "is the machine online? a captive network wants its page opened in another browser first";
 pub(crate) const BRIDGE: &str = "torbox bridge list shows the bridges, to be compared with what you were given; another may work";
+/// A mute transport finds its server by the names of its line.
+pub(crate) const FRONT: &str = "url and front in torbox bridge list name who is asked, and move at times: newer lines may work; is the machine online, does it look names up, and is its clock right?";
+const CONN_DONE: u8 = 10;
 /// For who asks for bridges and has none.
 pub(crate) const BUILT_IN: &str = "where Tor is blocked, add a built-in bridge first: torbox bridge builtin snowflake --add; torbox bridge builtin lists others";
 /// Until something comes.
@@ -77,7 +82,7 @@ pub(crate) fn explain(line: &str, way: Way) -> Option<Trouble> {
     }
     if line.contains("Proxy Client: unable to connect") {
         return match way.bridges {
-            Bridges::Transports => trouble("the transport gets no connection to the bridge, which is gone, or other than its line says", BRIDGE),
+            Bridges::Transports | Bridges::Mute => trouble("the transport gets no connection to the bridge, which is gone, or other than its line says", BRIDGE),
             Bridges::None | Bridges::Plain => trouble(NO_CONNECTION, PROXY),
         };
     }
@@ -90,12 +95,15 @@ pub(crate) fn explain(line: &str, way: Way) -> Option<Trouble> {
     if !line.contains("Problem bootstrapping") && !line.contains("identity keys were not as expected") {
         return None;
     }
+    if way.bridges == Bridges::Mute && CUT.iter().any(|words| line.contains(words)) {
+        return trouble("the server that the bridge's line names is out of reach, or somebody else answers in its place", FRONT);
+    }
     let (_, alone, hint, bridged, bridged_hint) = MEANINGS.iter().find(|(words, ..)| line.contains(words))?;
     match way.bridges {
         // It is the proxy that tor connects to, whatever lies behind it.
         Bridges::None | Bridges::Plain if way.proxied && line.contains("Problem bootstrapping") => trouble(NO_CONNECTION, PROXY),
         Bridges::None => trouble(alone, hint),
-        Bridges::Plain | Bridges::Transports => trouble(bridged, bridged_hint),
+        Bridges::Plain | Bridges::Transports | Bridges::Mute => trouble(bridged, bridged_hint),
     }
 }
 
@@ -105,8 +113,19 @@ pub(crate) fn silent(way: Way) -> Trouble {
         Bridges::None if way.proxied => PROXY,
         Bridges::None => NETWORK,
         Bridges::Plain | Bridges::Transports => BRIDGE,
+        Bridges::Mute => FRONT,
     };
     Trouble { what: SILENT.to_owned(), hint }
+}
+
+/// What can be done where tor came to `percent` and no further, and what it said meant `hint`. A mute transport has tor believe that
+/// it is connected (control-spec, "Bootstrap phases": conn_done).
+pub(crate) fn last_word(way: Way, percent: u8, hint: Option<&'static str>) -> Option<&'static str> {
+    match way.bridges {
+        Bridges::None => Some(BUILT_IN),
+        Bridges::Mute if percent <= CONN_DONE => hint.or(Some(FRONT)),
+        Bridges::Plain | Bridges::Transports | Bridges::Mute => hint,
+    }
 }
 
 /// How tor leaves this machine.
@@ -126,6 +145,8 @@ pub(crate) enum Bridges {
     Plain,
     /// To bridges alone, and some need a pluggable transport.
     Transports,
+    /// To bridges alone, whose transports say nothing of what they lack.
+    Mute,
 }
 
 #[cfg(test)]
@@ -157,6 +178,12 @@ mod tests {
                 "Snowflake's broker cannot be reached",
             ),
             (
+                stuck("unexpected eof while reading; TLS_ERROR"),
+                Bridges::Mute,
+                "the server that the bridge's line names is out of reach, or somebody else answers in its place",
+            ),
+            (stuck("identity mismatch; IDENTITY"), Bridges::Mute, "another relay answers than the bridge's line says"),
+            (
                 "[warn] Our clock is 3 hours, 4 minutes behind the time published in the consensus network status document (2026).".to_owned(),
                 Bridges::None,
                 "the clock of this machine is 3 hours, 4 minutes behind",
@@ -169,10 +196,18 @@ mod tests {
             assert_eq!(trouble.what, what, "{line}");
             assert!(!trouble.what.contains("192.0.2"));
         }
+        assert_eq!(explain(&stuck("unexpected eof while reading; TLS_ERROR"), Way { bridges: Bridges::Transports, proxied: false }), None);
         assert_eq!(explain("[notice] Bootstrapped 10% (conn_done): Connected to a relay", Way { bridges: Bridges::None, proxied: false }), None);
         for (bridges, what) in [(Bridges::None, NO_CONNECTION), (Bridges::Plain, NO_CONNECTION), (Bridges::Transports, "the bridge refuses the connection")] {
             assert_eq!(explain(&stuck("Connection refused; CONNECTREFUSED"), Way { bridges, proxied: true }).unwrap().what, what);
         }
+    }
+
+    #[test]
+    fn a_mute_transport_is_no_bridge_that_answers() {
+        let word = |bridges, percent, hint| last_word(Way { bridges, proxied: false }, percent, hint);
+        assert_eq!((word(Bridges::Mute, 10, None), word(Bridges::Mute, 10, Some(CLOCK)), word(Bridges::Mute, 14, None)), (Some(FRONT), Some(CLOCK), None));
+        assert_eq!((word(Bridges::Transports, 10, None), word(Bridges::None, 10, Some(CLOCK))), (None, Some(BUILT_IN)));
     }
 
     #[test]

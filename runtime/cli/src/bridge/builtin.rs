@@ -1,6 +1,6 @@
 //! `torbox bridge builtin`: the bridges that everybody has, as the browser's signed release brings them. torbox has no list of its own.
 
-use super::{Bridge, Transports, add, load, transports};
+use super::{Bridge, Transports, add, called, load, transports};
 use crate::args::Builtin;
 use crate::dirs::Dirs;
 use crate::error::CliError;
@@ -48,7 +48,8 @@ impl Brought {
     /// Those with one transport.
     fn with(&self, wanted: &str, transports: &Transports) -> Result<Vec<Bridge>, CliError> {
         let unknown = || BuiltinError::Unknown { wanted: wanted.to_owned(), there: self.bridges.keys().cloned().collect::<Vec<_>>().join(", ") };
-        let lines = self.bridges.get(wanted).filter(|lines| !lines.is_empty()).ok_or_else(unknown)?;
+        let named = [Some(wanted), called(wanted, transports)].into_iter().flatten().find_map(|name| self.bridges.get(name));
+        let lines = named.filter(|lines| !lines.is_empty()).ok_or_else(unknown)?;
         lines.iter().map(|line| Ok(Bridge::parse(line, transports)?)).collect()
     }
 
@@ -101,10 +102,11 @@ mod tests {
     #[test]
     fn a_releases_file_is_read() {
         let (brought, transports) = (Brought::parse(FILE).unwrap(), transports().unwrap());
-        assert_eq!(brought.described(&transports), "meek          1  torbox has no program for it\nobfs4         2  recommended\nsnowflake     1\n");
+        assert_eq!(brought.described(&transports), "meek          1\nobfs4         2  recommended\nsnowflake     1\n");
         let lines: Vec<_> = brought.with("obfs4", &transports).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(&lines, brought.bridges.get("obfs4").unwrap());
         assert_eq!(brought.with("snowflake", &transports).unwrap().len(), 1);
+        assert_eq!(brought.with("meek", &transports).unwrap(), brought.with("meek_lite", &transports).unwrap());
     }
 
     #[test]
@@ -114,7 +116,9 @@ mod tests {
             let error = brought.with(wanted, &transports).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
-        assert!(matches!(brought.with("meek", &transports), Err(CliError::Bridge(BridgeError::Form | BridgeError::Transport(_) | BridgeError::Settings))));
+        let brought = Brought::parse(br#"{"bridges": {"webtunnel": ["webtunnel 192.0.2.7:443 url=https://a.example/"]}}"#).unwrap();
+        assert!(matches!(brought.with("webtunnel", &transports), Err(CliError::Bridge(BridgeError::Transport(_)))));
+        assert_eq!(brought.described(&transports), "webtunnel     1  torbox has no program for it\n");
     }
 
     #[test]

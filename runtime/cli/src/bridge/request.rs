@@ -4,7 +4,7 @@
 //! to speak; what it hands back are lines, which are judged here. Nobody is asked past tor, and no other box's tor is used.
 
 use super::moat::{self, LIMIT, SERVICE};
-use super::{Bridge, BridgeError, load, show, transports};
+use super::{Bridge, BridgeError, called, load, show, transports};
 use crate::args::{Ask, Backend};
 use crate::dirs::Dirs;
 use crate::error::CliError;
@@ -113,10 +113,9 @@ pub(super) fn request(dir: Option<&Path>, dirs: &Dirs, args: &Ask) -> Result<(),
         return Err(CliError::AskInEngine);
     }
     let transports = transports()?;
-    if let Some(unknown) = args.transport.iter().find(|name| !transports.contains_key(*name)) {
-        return Err(BridgeError::Transport(unknown.clone()).into());
-    }
-    let wanted: Vec<String> = if args.transport.is_empty() { transports.keys().cloned().collect() } else { args.transport.clone() };
+    let asked: Vec<&String> = if args.transport.is_empty() { transports.keys().collect() } else { args.transport.iter().collect() };
+    let known = |name: &String| called(name, &transports).map(str::to_owned).ok_or_else(|| BridgeError::Transport(name.clone()));
+    let wanted = asked.into_iter().map(known).collect::<Result<Vec<_>, _>>()?;
     let service = args.service.as_deref().unwrap_or(SERVICE);
     let host = host(service);
     if args.service.is_some() {
