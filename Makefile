@@ -76,10 +76,10 @@ $(COMPOSE): Makefile | deps
 	  --customize-hook='cd "$$1" && APT_CONFIG=$$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root podman-compose && dpkg-deb -x podman-compose_*.deb .' trixie $@.new
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
-# What a private Snowflake has beside its bridge. Debian has no broker and no bridge's end, which are the tests' own, made of its library; the proxy is
+# What a private Snowflake has beside its bridge, and a bridge's end of meek. Debian has no broker and no bridge's ends, which are the tests' own, made of its library; the proxy is
 # Snowflake's, built here because its package would start one for everybody.
-$(SNOWFLAKE): Makefile tests/snowflake/main.go | deps
-	@mkdir -p $(@D) && rm -rf $@.new && export CGO_ENABLED=0 GO111MODULE=off GOFLAGS= GOPATH=/usr/share/gocode && go build -o $@.new/ends tests/snowflake/main.go && \
+$(SNOWFLAKE): Makefile tests/snowflake/main.go tests/snowflake/meek.go | deps
+	@mkdir -p $(@D) && rm -rf $@.new && export CGO_ENABLED=0 GO111MODULE=off GOFLAGS= GOPATH=/usr/share/gocode && go build -o $@.new/ends tests/snowflake/*.go && \
 	  go build -o $@.new/proxy git.torproject.org/pluggable-transports/snowflake.git/proxy
 	@rm -rf $@ && mv $@.new $@ && touch $@
 

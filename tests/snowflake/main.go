@@ -1,6 +1,7 @@
 // What a private Snowflake needs and Debian has no packages of, made of Snowflake's own library (golang-snowflake-dev):
 // `broker ADDRESS` brings clients and proxies together over plain HTTP; `stun ADDRESS` tells who asks its own address; without
-// arguments it is the pluggable transport of a bridge, to which proxies connect by WebSocket, and which tor starts (pt-spec).
+// arguments it is the pluggable transports of a bridge, which tor starts (pt-spec): snowflake, to which proxies connect by WebSocket,
+// and meek (meek.go).
 //
 // One broker, one bridge, no statistics, no kinds of NAT: a proxy is whoever asks first.
 package main
@@ -159,6 +160,12 @@ func serveBridge() error {
 		return err
 	}
 	for _, at := range info.Bindaddrs {
+		if at.MethodName == "meek" {
+			if err := serveMeek(at, &info); err != nil {
+				return err
+			}
+			continue
+		}
 		packets := turbotunnel.NewQueuePacketConn(at.Addr, time.Minute)
 		sessions, err := kcp.ServeConn(nil, 0, 0, packets)
 		if err != nil {

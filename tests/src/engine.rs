@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::boxed::send;
 use crate::testnet::Namespace;
-use crate::testnet::snowflake::asking;
+use crate::testnet::names::asking;
 use crate::user::TestUser;
 use crate::{process, wait};
 

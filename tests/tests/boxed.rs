@@ -192,6 +192,13 @@ fn through_snowflake_nobody_but_its_own_is_contacted() {
     as_one!(ground::Kind::User, bridge::snowflake);
 }
 
+/// A bridge behind meek's server, which a front brings requests to.
+#[test]
+fn through_meek_nobody_but_its_front_is_contacted() {
+    torbox_tests::require!("dnsmasq", "unshare", "socat", "openssl", "curl", "microsocks");
+    as_one!(ground::Kind::User, bridge::meek);
+}
+
 /// What lies on the way out of many networks.
 #[test]
 fn through_a_proxy_nobody_else_is_contacted() {
@@ -291,6 +298,10 @@ as_only! {
     engine_docker_speaks_obfs4: bridge::obfs4_in_docker, "dockerd", "docker", "obfs4proxy";
     /// The same through Podman.
     engine_podman_speaks_obfs4: bridge::obfs4_in_podman, "podman", "runc", "obfs4proxy";
+    /// A bridge behind meek's front.
+    engine_docker_speaks_meek: bridge::meek_in_docker, "dockerd", "docker", "dnsmasq", "unshare", "socat", "openssl";
+    /// The same through Podman.
+    engine_podman_speaks_meek: bridge::meek_in_podman, "podman", "runc", "dnsmasq", "unshare", "socat", "openssl";
     /// The page through a Snowflake, also from a compose file, and where the engine is another machine's.
     g3_engine_docker_speaks_snowflake_and_tor_alone_asks_for_names: bridge::snowflake_in_docker, "dockerd", "docker", "docker-compose", "dnsmasq", "unshare", "socat", "openssl";
     /// The same through Podman.

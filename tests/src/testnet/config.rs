@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use super::snowflake::ENDS;
+
 /// The first votes are cast at multiples of this many seconds of the wall clock; tor refuses anything below 10 with these delays.
 pub const FIRST_VOTE_INTERVAL: u64 = 10;
 /// Where the web server listens, inside the network.
@@ -24,7 +26,7 @@ pub const OBFS4: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 41), 6000);
 pub const SNOWFLAKE: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 42), 6000);
 /// The broker that knows the proxies.
 pub const BROKER: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 43), 8080);
-/// Where somebody else answers in its place, over TLS.
+/// Where somebody else answers in its place, or in that of meek's front, over TLS.
 pub const IMPOSTOR_PORT: u16 = 8443;
 /// Its name.
 pub const BROKER_NAME: &str = "broker.torbox.test";
@@ -34,6 +36,12 @@ pub const STUN: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 44), 3478);
 pub const STUN_NAME: &str = "stun.torbox.test";
 /// Who knows those names.
 pub const NAMES: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 45), 53);
+/// A bridge's end of meek.
+pub const MEEK: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 47), 8080);
+/// What brings requests to it.
+pub const FRONT_NAME: &str = "front.torbox.test";
+/// Its own name, which nobody knows but the front.
+pub const MEEK_NAME: &str = "meek.torbox.test";
 /// A service for bridges, and its port.
 pub const MOAT: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 46), 443);
 /// Its name, which a client's tor maps.
@@ -223,6 +231,8 @@ pub enum Spoken {
     Obfs4,
     /// The same, of the programs that `make out/snowflake` builds.
     Snowflake,
+    /// The same, of those programs.
+    Meek,
 }
 
 impl Spoken {
@@ -233,6 +243,7 @@ impl Spoken {
             Self::Tor => "bridge",
             Self::Obfs4 => "obfs4",
             Self::Snowflake => "snowflake",
+            Self::Meek => "meek",
         }
     }
 
@@ -243,6 +254,17 @@ impl Spoken {
             Self::Tor => BRIDGE,
             Self::Obfs4 => OBFS4.0,
             Self::Snowflake => SNOWFLAKE.0,
+            Self::Meek => MEEK.0,
+        }
+    }
+
+    /// The names that lead to it.
+    #[must_use]
+    pub const fn names(self) -> &'static [(&'static str, Ipv4Addr)] {
+        match self {
+            Self::Tor | Self::Obfs4 => &[],
+            Self::Snowflake => &[(BROKER_NAME, BROKER.0), (STUN_NAME, STUN.0)],
+            Self::Meek => &[(FRONT_NAME, MEEK.0)],
         }
     }
 }
@@ -256,7 +278,8 @@ pub fn bridge(layout: &Layout, spoken: Spoken, authorities: &str) -> String {
     let transport = match spoken {
         Spoken::Tor => String::new(),
         Spoken::Obfs4 => plugin("/usr/bin/obfs4proxy", OBFS4.1),
-        Spoken::Snowflake => plugin(&layout.file("ends").display().to_string(), SNOWFLAKE.1),
+        Spoken::Snowflake => plugin(&layout.file(ENDS).display().to_string(), SNOWFLAKE.1),
+        Spoken::Meek => plugin(&layout.file(ENDS).display().to_string(), MEEK.1),
     };
     let resolver = format!("ServerDNSResolvConfFile {}\n", layout.file("resolv.conf").display());
     daemon(layout, name) + TESTING + &RELAY.replace("ExitRelay 1", "ExitRelay 0") + &own + &transport + &resolver + authorities

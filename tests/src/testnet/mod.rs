@@ -19,6 +19,7 @@ pub mod config;
 pub mod daemon;
 mod keys;
 pub mod moat;
+pub mod names;
 pub mod netns;
 pub mod probe;
 mod published;
@@ -37,9 +38,10 @@ use crate::wait;
 use config::{Layout, Node, Spoken};
 use daemon::{Account, start_helper, start_tor};
 use keys::Known;
+use names::Names;
 use probe::Probe;
 use published::Publication;
-use snowflake::Snowflake;
+use snowflake::{ENDS, Snowflake};
 
 /// How long one bring-up may take, from the start of the daemons until both pages came.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -237,7 +239,15 @@ impl TestNet {
         if layout.log(name).exists() {
             fs::remove_file(layout.log(name))?;
         }
-        let beside = if spoken == Spoken::Snowflake { Some(Snowflake::start(layout, account, &self.network())?) } else { None };
+        let names = |to| Names::start(layout, &self.network(), spoken.names(), to);
+        let beside = match spoken {
+            Spoken::Tor | Spoken::Obfs4 => None,
+            Spoken::Snowflake => Some((names(config::BROKER)?, Some(Snowflake::start(layout, account, &self.network())?))),
+            Spoken::Meek => {
+                snowflake::copied(layout, ENDS)?;
+                Some((names(config::MEEK)?, None))
+            }
+        };
         let mut bridge = Bridge { _beside: beside, child: start_tor(layout, name, account, &self.network(), Lifetime::Owned)?, line: String::new() };
         let log = layout.log(name);
         daemon::wait_for_log(layout, name, &mut bridge.child)?;
@@ -256,14 +266,19 @@ impl TestNet {
                 let ((_, broker), (_, stun)) = (config::BROKER, config::STUN);
                 format!("snowflake 192.0.2.3:80 {fingerprint} fingerprint={fingerprint} url=http://{}:{broker}/ ice=stun:{}:{stun}", config::BROKER_NAME, config::STUN_NAME)
             }
+            // Neither is this one: it is the front.
+            Spoken::Meek => {
+                let (_, port) = config::MEEK;
+                format!("meek_lite 192.0.2.20:80 {fingerprint} url=http://{}:{port}/ front={}:{port} utls=HelloRandomizedALPN", config::MEEK_NAME, config::FRONT_NAME)
+            }
         };
         Ok(bridge)
     }
 
-    /// A resolv.conf(5) of a machine that asks this network for names, once there is a Snowflake.
+    /// A resolv.conf(5) of a machine that asks this network for names, once there is a bridge that is found by them.
     #[must_use]
     pub fn names(&self) -> PathBuf {
-        self.layout.file("snowflake.resolv.conf")
+        self.layout.file(names::ASKING)
     }
 
     /// What is known of it.
@@ -315,7 +330,7 @@ impl TestNet {
 #[derive(Debug)]
 pub struct Bridge {
     child: Child,
-    _beside: Option<Snowflake>,
+    _beside: Option<(Names, Option<Snowflake>)>,
     line: String,
 }
 

@@ -12,7 +12,7 @@ use torbox_tests::testnet::capture::{Capture, Flow};
 use torbox_tests::testnet::config::Spoken;
 use torbox_tests::testnet::daemon::stop;
 use torbox_tests::testnet::moat::{Asked, Moat};
-use torbox_tests::testnet::{Via, config, snowflake};
+use torbox_tests::testnet::{Via, config, names};
 
 use crate::{compose, engines};
 use crate::ground::{Stage, outcome, soon};
@@ -81,13 +81,95 @@ pub(crate) fn snowflake(stage: &Stage<'_>) {
         let capture = Capture::start(&stage.ground.net.client()).unwrap();
         for (via, url) in [(Via::Exit, &stage.ground.net.state().named_url), (Via::Onion, &stage.ground.net.state().onion_url)] {
             let page = Awaited::new(stage);
-            let running = stage.start(snowflake::asking(&stage.ground.net.names(), &stage.run_command(&display, "bridge", url)), "bridge");
+            let running = stage.start(names::asking(&stage.ground.net.names(), &stage.run_command(&display, "bridge", url)), "bridge");
             page.request(via, &running);
             page.text(|shot| display.screenshot(shot), &running);
             assert_eq!(running.interrupt().unwrap(), Some(0));
         }
         only_snowflakes_own(&capture.end().unwrap());
     });
+}
+
+/// The same through meek, to whose server a front brings what is asked of it: the front is contacted alone, and its name alone is looked up.
+pub(crate) fn meek(stage: &Stage<'_>) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Meek).unwrap();
+    let display = Xvfb::start().unwrap();
+    let right = bridge.line();
+    let asking = || asking(stage, stage.bridge_test_command());
+    let fails = |line: &str, percent: u8, why: &[&str], (code, said): (Option<i32>, String)| {
+        assert!(code == Some(7) && said.contains(&format!("it came to {percent}%")) && why.iter().all(|why| said.contains(why)), "{line}: {said}");
+        assert!(!said.contains("10.77.") && !said.contains("torbox.test"), "whose server it is is not said: {said}");
+        assert!(!said.contains("the bridge answers"), "{said}");
+    };
+    let unreached = ["the server that the bridge's line names is out of reach, or somebody else answers in its place", "url and front in torbox bridge list"];
+    let port = format!(":{}", config::MEEK.1);
+    let nobody = right.replace(&format!("{}{port}", config::FRONT_NAME), &format!("{}:9", config::FRONT_NAME));
+    with_bridge(stage, &nobody, || fails(&nobody, 10, &unreached, asking()));
+    // Without a fingerprint it is the certificate that counts.
+    let impostor = format!("meek_lite 192.0.2.20:80 url=https://{}/ front={}:{}", config::MEEK_NAME, config::FRONT_NAME, config::IMPOSTOR_PORT);
+    assert_eq!(impostors_status(stage), "200", "the positive control: it passes on what is asked");
+    with_bridge(stage, &impostor, || fails(&impostor, 10, &unreached, asking()));
+    // The network that the test made has no way to this machine's own resolver.
+    with_bridge(stage, right, || fails(right, 10, &unreached, connects(stage)));
+    // A front that answers, and does not know the server: obfs4proxy asks again for minutes, and tor hears nothing.
+    let moved = right.replace(config::MEEK_NAME, "moved.torbox.test");
+    with_bridge(stage, &moved, || fails(&moved, 10, &unreached[1..], asking()));
+    let (before, after) = right.split_once(" url=").unwrap();
+    let another = format!("{} {} url={after}", before.rsplit_once(' ').unwrap().0, "A".repeat(40));
+    with_bridge(stage, &another, || {
+        let (code, said) = asking();
+        assert!(code == Some(7) && said.contains("another relay answers than the bridge's line says"), "{said}");
+    });
+    with_bridge(stage, right, || {
+        let (code, said) = asking();
+        assert!(code == Some(0) && said.contains("connected to the Tor network"), "{said}");
+        let (code, _, said) = outcome(stage.bridge_test_command().args(["--proxy", "socks4://192.0.2.9:1080"]));
+        assert!(code == Some(2) && said.contains("meek_lite goes through no proxy that speaks SOCKS4"), "{said}");
+        let capture = Capture::start(&stage.ground.net.client()).unwrap();
+        for (via, url) in [(Via::Exit, &stage.ground.net.state().named_url), (Via::Onion, &stage.ground.net.state().onion_url)] {
+            let page = Awaited::new(stage);
+            let running = stage.start(names::asking(&stage.ground.net.names(), &stage.run_command(&display, "bridge", url)), "bridge");
+            page.request(via, &running);
+            page.text(|shot| display.screenshot(shot), &running);
+            assert_eq!(running.interrupt().unwrap(), Some(0));
+        }
+        only_who_is_named(&capture.end().unwrap(), &[config::NAMES.0], config::MEEK);
+        // Who is asked for the front's name is then the proxy, and tor's container is told of nobody.
+        let proxy = Proxy::socks_asking(stage, 1080);
+        let planned = |words: &[&str]| {
+            let (code, out, said) = stage.call(&[&["plan", "--browser", "firefox-esr", "--display", "none"], words].concat());
+            assert_eq!(code, Some(0), "{said}");
+            out
+        };
+        assert!(planned(&[]).contains("/etc/resolv.conf") && !planned(&["--proxy", &proxy.url("secret")]).contains("/etc/resolv.conf"));
+        page_through(stage, &display, &["--proxy", &proxy.url("secret")], |end| end == proxy.end);
+    });
+}
+
+/// What is answered to a request to meek's server that comes by who has not its certificate, and is not asked for one: curl(1).
+fn impostors_status(stage: &Stage<'_>) -> String {
+    let mut command = stage.ground.net.client().command("curl");
+    command.args(["--silent", "--insecure", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "20", "--data", "", "--header", &format!("Host: {}", config::MEEK_NAME)]);
+    let (code, out, said) = outcome(command.arg(format!("https://{}:{}/", config::MEEK.0, config::IMPOSTOR_PORT)));
+    assert_eq!(code, Some(0), "{said}");
+    out
+}
+
+/// Connects through Docker and through Podman, whose machine looks the front's name up.
+pub(crate) fn meek_in_docker(stage: &Stage<'_>) {
+    meek_in(stage, Kind::Docker);
+}
+
+pub(crate) fn meek_in_podman(stage: &Stage<'_>) {
+    meek_in(stage, Kind::Podman);
+}
+
+fn meek_in(stage: &Stage<'_>, kind: Kind) {
+    let bridge = stage.ground.net.start_bridge(Spoken::Meek).unwrap();
+    let engine = Engine::start_asking(stage.ground.net.names(), kind, &stage.ground.net.client(), &stage.ground.user).unwrap();
+    let capture = Capture::start(&stage.ground.net.client()).unwrap();
+    with_bridge(stage, bridge.line(), || through(stage, &engine, "meek"));
+    only_who_is_named(&capture.end().unwrap(), &[config::NAMES.0], config::MEEK);
 }
 
 /// The page through Docker, Podman and a compose file. Names are looked up where the engine's machine does, whatever the caller's does.
@@ -131,11 +213,15 @@ fn connects_in(stage: &Stage<'_>, kind: Kind) {
     let bridge = stage.ground.net.start_bridge(Spoken::Snowflake).unwrap();
     let engine = Engine::start_asking(stage.ground.net.names(), kind, &stage.ground.net.client(), &stage.ground.user).unwrap();
     with_bridge(stage, bridge.line(), || {
-        // An engine's box has a claim, which stays: under a name that no other test asks for what is left of.
-        let (code, out, said) = outcome(engines::through(stage.bridge_test_command(), &engine).args(["--name", "rootless"]));
-        assert!((code, out.as_str()) == (Some(0), "") && said.contains("connected to the Tor network"), "{said}");
-        engines::assert_nothing_left(&engine, "after a test");
+        through(stage, &engine, "rootless");
     });
+}
+
+/// The bridges work in a box of that engine. Its claim stays, under a name that no other test asks for what is left of.
+fn through(stage: &Stage<'_>, engine: &Engine, name: &str) {
+    let (code, out, said) = outcome(engines::through(stage.bridge_test_command(), engine).args(["--name", name]));
+    assert!((code, out.as_str()) == (Some(0), "") && said.contains("connected to the Tor network"), "{said}");
+    engines::assert_nothing_left(engine, "after a test");
 }
 
 fn page_in(stage: &Stage<'_>, engine: &Engine) {
@@ -163,13 +249,17 @@ pub(crate) fn tor_alone_asks_for_names(engine: &Engine, name: &str) {
 
 /// Broker, name servers, STUN server and the proxy, and nobody else.
 pub(crate) fn only_snowflakes_own(flows: &BTreeSet<Flow>) {
-    let peers = [config::NAMES.0, config::STUN.0, config::NET_END];
-    for peer in peers {
+    only_who_is_named(flows, &[config::NAMES.0, config::STUN.0, config::NET_END], config::BROKER);
+}
+
+/// `peers` by datagrams, one end by TCP, and nobody else.
+fn only_who_is_named(flows: &BTreeSet<Flow>, peers: &[Ipv4Addr], named: (Ipv4Addr, u16)) {
+    for &peer in peers {
         assert!(flows.contains(&Flow::Ip { protocol: UDP, from: config::CLIENT_END, to: peer }), "the positive control: {peer} is asked: {flows:#?}");
     }
-    // The box has gone when the proxy sends its last word.
+    // The box has gone when Snowflake's proxy sends its last word.
     let datagram = |flow: &&Flow| matches!(flow, Flow::Ip { protocol: UDP | ICMP, from, to } if peers.contains(if *from == config::CLIENT_END { to } else { from }));
-    only_the_bridge(&flows.iter().filter(|flow| !datagram(flow)).copied().collect(), |end| end == config::BROKER);
+    only_the_bridge(&flows.iter().filter(|flow| !datagram(flow)).copied().collect(), |end| end == named);
 }
 
 /// Numbers of protocols.
@@ -177,7 +267,7 @@ const UDP: u8 = 17;
 const ICMP: u8 = 1;
 
 fn asking(stage: &Stage<'_>, command: Command) -> (Option<i32>, String) {
-    let (code, out, said) = outcome(&mut snowflake::asking(&stage.ground.net.names(), &command));
+    let (code, out, said) = outcome(&mut names::asking(&stage.ground.net.names(), &command));
     assert_eq!(out, "");
     (code, said)
 }
@@ -190,17 +280,20 @@ fn connects(stage: &Stage<'_>) -> (Option<i32>, String) {
     (code, said)
 }
 
+/// A built-in line of meek's, which has no fingerprint.
+const MEEK: &str = "meek_lite 192.0.2.20:80 url=https://meek.torbox.test/ front=front.torbox.test utls=HelloRandomizedALPN";
+
 /// The built-in bridges of an image: shown, added, and a page through one of them.
 pub(crate) fn builtin(stage: &Stage<'_>) {
     let builtin = |words: &[&str]| stage.call(&[&["bridge", "builtin", "--browser", "firefox-esr"], words].concat());
     let (code, out, said) = builtin(&[]);
-    assert_eq!((code, out.as_str(), said.as_str()), (Some(0), "meek          1  torbox has no program for it\nobfs4         2  recommended\nsnowflake     1\n", ""), "what the stand-in brings");
+    assert_eq!((code, out.as_str(), said.as_str()), (Some(0), "meek          1\nobfs4         2  recommended\nsnowflake     1\n", ""), "what the stand-in brings");
     let bridge = stage.ground.net.start_bridge(Spoken::Obfs4).unwrap();
-    let text = |line: &str| format!(r#"{{"recommendedDefault": "obfs4", "pluggableTransports": {{}}, "bridges": {{"obfs4": ["{line}"], "webtunnel": ["webtunnel 192.0.2.7:443 url=x"]}}}}"#);
+    let text = |line: &str| format!(r#"{{"recommendedDefault": "obfs4", "pluggableTransports": {{}}, "bridges": {{"obfs4": ["{line}"], "meek": ["{MEEK}"], "webtunnel": ["webtunnel 192.0.2.7:443 url=x"]}}}}"#);
     let brought = Brought::put(&stage.installed, Some(&text(bridge.line()))).unwrap();
     assert_eq!(builtin(&["obfs4"]), (Some(0), format!("{}\n", bridge.line()), String::new()));
     assert_eq!(stage.call(&["bridge", "list"]).1, "", "what is shown is not added");
-    for (wanted, told) in [("snowflake", "the browser brings no bridges with snowflake, but with obfs4, webtunnel"), ("webtunnel", "no program in torbox's images speaks the pluggable transport webtunnel")] {
+    for (wanted, told) in [("snowflake", "the browser brings no bridges with snowflake, but with meek, obfs4, webtunnel"), ("webtunnel", "no program in torbox's images speaks the pluggable transport webtunnel")] {
         let (code, out, said) = builtin(&[wanted, "--add"]);
         assert!(code == Some(2) && out.is_empty() && said.contains(told), "{said}");
     }
@@ -208,6 +301,11 @@ pub(crate) fn builtin(stage: &Stage<'_>) {
         assert_eq!(builtin(&["obfs4", "--add", "--json"]), (Some(0), format!("[\"{}\"]\n", bridge.line()), String::new()));
         assert_eq!(stage.call(&["bridge", "list"]).1, format!("1  {}\n", bridge.line()));
     }
+    for name in ["meek", "meek_lite"] {
+        assert_eq!(builtin(&[name, "--add"]), (Some(0), format!("{MEEK}\n"), String::new()), "a release calls it otherwise than its line");
+        assert_eq!(stage.call(&["bridge", "list"]).1, format!("1  {}\n2  {MEEK}\n", bridge.line()));
+    }
+    assert_eq!(stage.call(&["bridge", "remove", "2"]).0, Some(0));
     drop(brought);
     page_through(stage, &Xvfb::start().unwrap(), &[], |end| end == config::OBFS4);
     assert_eq!(stage.call(&["bridge", "remove", "1"]).0, Some(0));
@@ -242,7 +340,7 @@ pub(crate) fn requests(stage: &Stage<'_>) {
     let (code, out, said) = request(&["--service-root", &root]);
     assert_eq!((code, out), (Some(0), format!("{}\n{}\n", lines[0], lines[1])), "{said}");
     assert!(said.contains(&format!("WARNING: {} is asked in the place of the Tor Project", config::MOAT_NAME)), "{said}");
-    assert_eq!(seen(), [("POST /moat/circumvention/defaults".to_owned(), r#"{"transports":["obfs4","snowflake"]}"#.to_owned())]);
+    assert_eq!(seen(), [("POST /moat/circumvention/defaults".to_owned(), r#"{"transports":["meek","obfs4","snowflake"]}"#.to_owned())]);
     only_the_bridge(&capture.end().unwrap(), |end| config::RELAY_PORTS.contains(&end.1));
     assert_eq!(stage.call(&["bridge", "list"]).1, "", "what is shown is not added");
     // What torbox cannot use is left out, and told of.
@@ -351,9 +449,18 @@ struct Proxy {
 
 impl Proxy {
     fn socks(stage: &Stage<'_>, port: u16) -> Self {
+        Self::start(Self::microsocks(stage, port), "socks5", port, NamedTempFile::new().unwrap())
+    }
+
+    /// The same, on a machine that looks the network's names up.
+    fn socks_asking(stage: &Stage<'_>, port: u16) -> Self {
+        Self::start(names::asking(&stage.ground.net.names(), &Self::microsocks(stage, port)), "socks5", port, NamedTempFile::new().unwrap())
+    }
+
+    fn microsocks(stage: &Stage<'_>, port: u16) -> Command {
         let mut command = stage.ground.net.network().command("microsocks");
         command.args(["-i", &config::NET_END.to_string(), "-p", &port.to_string(), "-u", "user", "-P", "secret"]);
-        Self::start(command, "socks5", port, NamedTempFile::new().unwrap())
+        command
     }
 
     fn http(stage: &Stage<'_>, port: u16) -> Self {
