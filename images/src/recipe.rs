@@ -157,6 +157,8 @@ pub enum Generated {
     PixbufLoaders,
     /// A pointer to the browser's own fonts.
     BrowserFonts,
+    /// What makes sound a stream of samples in a FIFO, where that is wanted.
+    Sound,
 }
 
 /// Where the Tor Project's releases come from, and who may sign them. In addresses and names, `{machine}`, `{channel}` and

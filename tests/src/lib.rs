@@ -13,6 +13,7 @@ pub mod lock;
 pub mod process;
 pub mod require;
 pub mod screen;
+pub mod sound;
 pub mod standin;
 pub mod testnet;
 pub mod trace;

@@ -47,6 +47,8 @@ mod probe;
 mod screens;
 #[path = "boxed/served.rs"]
 mod served;
+#[path = "boxed/sound.rs"]
+mod sound;
 #[path = "boxed/state.rs"]
 mod state;
 #[path = "boxed/truth.rs"]
@@ -156,6 +158,19 @@ fn a_nested_display_is_had_of_a_server_that_trusts_everyone_and_said_to_be() {
 #[test]
 fn what_is_copied_goes_the_ways_that_the_user_wants() {
     as_one!(ground::Kind::User, nested::one_way);
+}
+
+/// A browser with a sound server of its user's.
+#[test]
+fn a_box_is_heard_where_that_is_wanted() {
+    torbox_tests::require!("bwrap");
+    as_one!(ground::Kind::User, sound::heard);
+}
+
+#[test]
+fn a_box_is_not_heard_else() {
+    torbox_tests::require!("bwrap");
+    as_one!(ground::Kind::User, sound::not_heard);
 }
 
 /// Bridges, right, wrong and dead.

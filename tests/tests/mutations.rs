@@ -356,6 +356,7 @@ fn planned() -> Container {
         resolver: None,
         clipboard: Clipboard::Both,
         jitter: 0,
+        sound: false,
         limits: Limits::default(),
     };
     let identity = Identity::Root { ids: IdRange { start: 2_000_000_000, count: 65_536 } };

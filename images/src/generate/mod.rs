@@ -52,8 +52,18 @@ fn files(generated: Generated, arch: Arch, packages: &Tree, hosts: &str) -> Resu
             Ok(vec![(name, file(b"# PNG and JPEG are built in.\n".to_vec()))])
         }
         Generated::BrowserFonts => Ok(vec![("etc/fonts/local.conf".to_owned(), file(BROWSER_FONTS.as_bytes().to_vec()))]),
+        Generated::Sound => Ok(vec![("etc/pulse/sound.conf".to_owned(), file(SOUND_CLIENTS.into())), ("etc/pulse/sound.pa".to_owned(), file(SOUND.into()))]),
     }
 }
+
+/// What a box's clients of PulseAudio go by when they are told to (pulse-client.conf(5)): the first of them starts what mixes their sound.
+const SOUND_CLIENTS: &str = "autospawn = yes\ndaemon-binary = /usr/bin/pulseaudio\nextra-arguments = -n --file=/etc/pulse/sound.pa --exit-idle-time=-1 \
+    --realtime=no --high-priority=no --disallow-module-loading --disallow-exit --log-target=null\n";
+
+/// What it does (pulse-cli-syntax(5)): all that is heard goes into a FIFO, from which torbox plays it, and nothing is ever recorded.
+const SOUND: &str = "load-module module-pipe-sink file=/run/user/sound format=s16le rate=48000 channels=2\n\
+    load-module module-suspend-on-idle timeout=2\n\
+    load-module module-native-protocol-unix auth-cookie-enabled=0\n";
 
 /// The browser's own fonts, for programs that read the system's configuration (fonts-conf(5)).
 const BROWSER_FONTS: &str = "<?xml version=\"1.0\"?>\n<!DOCTYPE fontconfig SYSTEM \"urn:fontconfig:fonts.dtd\">\n\

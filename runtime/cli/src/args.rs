@@ -464,6 +464,11 @@ pub(crate) struct Box {
     /// Delay keys and the pointer by random times of up to so many milliseconds, so that a page does not know you by how you type.
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1000))]
     pub(crate) input_jitter: u16,
+    /// Let the browser be heard. It never hears.
+    ///
+    /// Its sound goes to PulseAudio or PipeWire as samples alone; how fast they are played tells one sound card from another.
+    #[arg(long)]
+    pub(crate) sound: bool,
     /// Start the browser once tor is connected, and not before.
     #[arg(long)]
     pub(crate) wait: bool,

@@ -22,7 +22,7 @@ use toml::{Table, Value};
 use torbox_plan::BoxName;
 
 /// The flags that can be set. Which browser is none of them: nobody shall get the stand-in unawares.
-const SETTINGS: [&str; 14] = ["backend", "channel", "clipboard", "display", "engine", "input-jitter", "mirror", "oci-runtime", "proxy", "reachable-ports", "tor", "verbose", "via", "wait"];
+const SETTINGS: [&str; 15] = ["backend", "channel", "clipboard", "display", "engine", "input-jitter", "mirror", "oci-runtime", "proxy", "reachable-ports", "sound", "tor", "verbose", "via", "wait"];
 /// Those of them that are one for all profiles: images are shared.
 const OF_IMAGES: [&str; 4] = ["channel", "mirror", "tor", "via"];
 /// Those of them that mean nothing to a compose file.

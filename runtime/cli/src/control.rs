@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) display: String,
     /// What that leaves open, if anything.
     pub(crate) leaves_open: Option<String>,
+    /// Whether it is heard.
+    pub(crate) sound: bool,
     /// The browser's recipe and version.
     pub(crate) browser: String,
     /// Whether the browser is one that makes its user anonymous.

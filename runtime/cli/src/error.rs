@@ -169,6 +169,8 @@ pub(crate) enum CliError {
     NoDisplayAnswer(u64),
     #[error("nothing was copied: {0}")]
     NotCopied(String),
+    #[error("the box cannot be heard: {0}")]
+    NoSound(String),
     #[error("the browser of box {0} copied no text")]
     NothingCopied(BoxName),
     #[error("the clipboard cannot be had: {0}")]
@@ -184,7 +186,7 @@ impl CliError {
             Self::NoDisplay | Self::NoDisplayAnswer(_) | Self::DisplayName { .. } | Self::DisplaySocket { .. } | Self::NoContext(_) | Self::ComposeContext | Self::ComposeServed => Exit::Display,
             Self::Cookie { .. } | Self::CookieFile(_) | Self::Untrusted { .. } => Exit::Display,
             Self::Image(_) | Self::Program(..) | Self::Architecture | Self::NothingInstalled | Self::NoImage(_) | Self::Builtin(BuiltinError::NotBuilt(_) | BuiltinError::NotThere(_) | BuiltinError::Form(_)) => Exit::Image,
-            Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::LinuxAlone { .. } | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
+            Self::Ids(_) | Self::Plan(_) | Self::Launch(_) | Self::NoSound(_) | Self::Confine(_) | Self::Refused { .. } | Self::Engine(_) | Self::NoEngine(_) | Self::LinuxAlone { .. } | Self::OtherEngine { .. } | Self::EngineLeft { .. } => Exit::Host,
             Self::Failed { .. } | Self::Killed | Self::NoNewIdentity(_) | Self::NotConnected { .. } | Self::Service { .. } => Exit::Lost,
             Self::Open(_) => Exit::Open,
             Self::Bridge(_) | Self::AskInEngine | Self::Builtin(BuiltinError::Unknown { .. }) | Self::NoBridge(_) | Self::NoBridges | Self::TransportsOfBundle | Self::PastProxy(_) | Self::PastSocks4(_) | Self::UnknownSetting { .. } | Self::WrongSetting { .. } | Self::SettingsFile { .. } | Self::NotOfProfile { .. } => Exit::Usage,
@@ -248,6 +250,8 @@ impl CliError {
             Self::Ids(_) | Self::Plan(PlanError::TooFewIds { .. }) => return Some(format!("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", system::caller().unwrap_or_else(|| "YOUR-NAME".to_owned()))),
             Self::Plan(PlanError::ForeignDisplay { .. }) => "run torbox as the user whose display it is; the socket's directory must be that user's alone (mode 0700)",
             Self::Plan(PlanError::NotKept) => "clipboard and input-jitter are kept with --display wayland, x11-nested and served; leave them as they are with others",
+            Self::Plan(PlanError::SoundOfEngine) => "leave out --sound, or use --backend native",
+            Self::NoSound(_) => "PulseAudio must run, or PipeWire with pipewire-pulse; leave out --sound, or the setting, to do without",
             Self::Launch(LaunchError::NoMapper { .. }) => "install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora, Arch)",
             Self::Launch(LaunchError::MapRefused { .. }) => "the ranges in /etc/subuid and /etc/subgid must be yours and large enough",
             Self::Refused { hint, .. } | Self::Failed { hint, .. } => return hint.clone(),

@@ -26,6 +26,8 @@ mod profile;
 mod proxy;
 mod progress;
 mod run;
+#[cfg(target_os = "linux")]
+mod speaker;
 mod stall;
 mod status;
 mod system;

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::proxy;
 use crate::stall::{self, Trouble, Way};
 use crate::status;
-use crate::system::{self, NativeLaunch, Signals};
+use crate::system::{self, NativeLaunch, Signals, Speaker};
 use crate::terminal::say;
 use std::collections::VecDeque;
 use std::io::Write;
@@ -25,7 +25,7 @@ use torbox_backend::local::Stream;
 use torbox_backend::protocol::{Event, Request as Question};
 use torbox_images::Image;
 use torbox_plan::steps::Action;
-use torbox_plan::{Address, BESIDE, BoxName, COPIED, ClientAuth, Clipboard, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, Program, Proof, Resolver, Role, Start};
+use torbox_plan::{Address, BESIDE, BoxName, COPIED, ClientAuth, Clipboard, Display, Host, Identity, Intent, Landlock, Limits, Memory, Plan, PlanError, Program, Proof, Resolver, Role, Start};
 
 /// A launch and what to say about it.
 pub(crate) struct Request {
@@ -38,6 +38,8 @@ pub(crate) struct Request {
     until: Until,
     /// Who asks for bridges once tor is connected.
     asker: Option<Asker>,
+    /// Who plays what the browser plays.
+    speaker: Option<Speaker>,
     /// Kept from being pruned as long as the box runs.
     roots: Option<Roots>,
     /// Keeps the display open for it.
@@ -201,6 +203,10 @@ impl Place {
 
 /// Everything that a launch of `args` needs; builds images if they are missing.
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { chosen, opened }: Place) -> Result<Request, CliError> {
+    let sound = args.sound && matches!(program, Program::Browser { .. });
+    if sound && chosen.is_some() {
+        return Err(PlanError::SoundOfEngine.into());
+    }
     let torrc = torrc(dirs, args)?;
     let way = Way { bridges: bridge::in_use(dirs)?, proxied: args.proxy.is_some() };
     let resolver = match (bridge::looks_up_names(dirs, args.proxy.as_ref())?, &chosen) {
@@ -217,6 +223,7 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
         bootstrap: 0,
         trouble: None,
         display: opened.mode.name().to_owned(),
+        sound,
         leaves_open: opened.mode.leaves_open(args.clipboard.into()),
         browser: format!("{} {}", provided.browser.recipe, provided.browser.version),
         anonymous: provided.browser.anonymous,
@@ -233,7 +240,8 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
         Some(chosen) => (PreparedLaunch::Engine(Box::new(engine_launch(dirs, intent, &provided, (display, cookie), chosen, &mut progress)?)), None),
     };
     progress.end();
-    Ok(Request { launch, state, mode, clipboard: args.clipboard.into(), way, until: Until::Ended, asker: None, roots, lease })
+    let speaker = sound.then(Speaker::start).transpose()?;
+    Ok(Request { launch, state, mode, clipboard: args.clipboard.into(), way, until: Until::Ended, asker: None, speaker, roots, lease })
 }
 
 /// What an [`Intent`] is made of.
@@ -259,6 +267,7 @@ pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
         resolver: resolver.clone(),
         clipboard: args.clipboard.into(),
         jitter: args.input_jitter,
+        sound: args.sound && matches!(program, Program::Browser { .. }),
         limits: Limits::default(),
     })
 }
@@ -298,6 +307,7 @@ struct Shown {
     way: Way,
     until: Until,
     asker: Option<Asker>,
+    speaker: Option<Speaker>,
     /// Process 1 of tor's container, as the runtime sees it.
     tor_process: Option<u32>,
     native: bool,
@@ -345,13 +355,13 @@ fn answer(mut caller: Stream, error: Option<&str>) {
 /// Launches and watches until the box has ended. The code is that of what ran in the browser's container, if that ended
 /// by itself; its lines go to `output`.
 pub(crate) fn watch(claim: &Claim, request: Request, verbose: bool, output: &mut dyn FnMut(&str)) -> Result<Option<u8>, CliError> {
-    let Request { launch, state, mode, clipboard, way, until, asker, roots: _roots, lease: _lease } = request;
+    let Request { launch, state, mode, clipboard, way, until, asker, speaker, roots: _roots, lease: _lease } = request;
     warn(&state, mode);
     // Blocked before the runtime is started, so that Ctrl-C is never lost; the runtime resets its own mask.
     let signals = Signals::catch().map_err(|error| CliError::System("watch for signals", error))?;
     let native = matches!(launch, PreparedLaunch::Native(_));
     let mut launched = launch.start(claim)?;
-    let mut shown = Shown { state, native, waits: launch.waits(), way, until, asker, tor_process: None, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode, clipboard };
+    let mut shown = Shown { state, native, waits: launch.waits(), way, until, asker, speaker, tor_process: None, verbose, progress: Progress::new(), silence: native.then_some(0), hint: None, advanced: None, enclosed: false, tor: VecDeque::new(), control: None, awaiting: VecDeque::new(), opening: VecDeque::new(), auditor: None, copier: None, mode, clipboard };
     shown.progress.begin("starting the box");
     let mut asked = false;
     loop {
@@ -474,6 +484,7 @@ impl Shown {
             Event::Running { role: Role::Tor, pid } => self.tor_process = Some(pid),
             Event::Running { role: _, pid } => {
                 self.state.browser_process = self.native.then_some(pid);
+                self.speaker.iter_mut().for_each(|speaker| speaker.send(self.state.pid, pid));
                 if self.state.bootstrap < 100 {
                     self.connects();
                 }

@@ -89,7 +89,7 @@ fn running(dirs: &Dirs) -> Result<Vec<State>, CliError> {
 }
 
 fn describe(state: &State) -> String {
-    let State { name, pid, bootstrap, trouble, display, leaves_open, browser, anonymous, proof, browser_process: _ } = state;
+    let State { name, pid, bootstrap, trouble, display, leaves_open, sound, browser, anonymous, proof, browser_process: _ } = state;
     let tor = match bootstrap {
         100 if state.is_lost() => "no longer connected".to_owned(),
         100 => "connected".to_owned(),
@@ -98,7 +98,8 @@ fn describe(state: &State) -> String {
     let more = |text: &Option<String>| text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     let warning = if *anonymous { "" } else { ", NOT ANONYMOUS" };
     let proof = proof.as_deref().unwrap_or("not made yet");
-    let lines = [("browser", format!("{browser}{warning}")), ("tor", format!("{tor}{}", more(trouble))), ("display", format!("{display}{}", more(leaves_open))), ("proof", proof.to_owned()), ("process", pid.to_string())];
-    let lines: Vec<_> = lines.iter().map(|(what, text)| format!("\n  {what:<width$}{text}", width = VALUE - 2)).collect();
+    let heard = sound.then(|| ("sound", "it is heard: how fast that is played tells it one sound card from another".to_owned()));
+    let lines = [("browser", format!("{browser}{warning}")), ("tor", format!("{tor}{}", more(trouble))), ("display", format!("{display}{}", more(leaves_open)))];
+    let lines: Vec<_> = lines.into_iter().chain(heard).chain([("proof", proof.to_owned()), ("process", pid.to_string())]).map(|(what, text)| format!("\n  {what:<width$}{text}", width = VALUE - 2)).collect();
     format!("{name}{}", lines.concat())
 }

@@ -5,8 +5,10 @@
 //! enforce at all it does not start without.
 
 use crate::error::Error;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use torbox_gate::domain::{self, AccessFs, Allowed, BitFlags, Enforced, Kept, PathFd};
-use torbox_plan::{Landlock, Role, paths, writable};
+use torbox_plan::{Landlock, Role, SOUND_VARIABLE, paths, writable};
 
 /// Where programs are, and the loader by which the kernel starts them.
 const PROGRAMS: [&str; 3] = ["/usr", "/opt", "/lib64"];
@@ -27,7 +29,17 @@ fn files(role: Role) -> impl Iterator<Item = Allowed<PathFd>> {
     // The inner sandbox writes the id maps of its namespaces.
     let processes = domain::at(paths::PROC.as_str(), AccessFs::WriteFile);
     let written = writable(role).iter().filter_map(move |path| domain::at(path.as_str(), write(role)));
-    read.into_iter().chain(programs).chain(devices).chain(processes).chain(written)
+    read.into_iter().chain(programs).chain(devices).chain(processes).chain(written).chain(mixed(role))
+}
+
+/// Where what mixes the sound of a browser that is heard listens to it: the one place where sockets can be made. Without it there is no sound.
+fn mixed(role: Role) -> Option<Allowed<PathFd>> {
+    if role != Role::Browser || std::env::var_os(SOUND_VARIABLE).is_none() {
+        return None;
+    }
+    let place = paths::SOUND_SOCKET.as_str();
+    DirBuilder::new().recursive(true).mode(0o700).create(place).ok()?;
+    domain::at(place, AccessFs::MakeSock)
 }
 
 /// All that can be done with files and directories of one's own, but to run them, and to make devices. A browser listens nowhere: its

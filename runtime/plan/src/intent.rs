@@ -28,6 +28,8 @@ pub struct Intent {
     pub clipboard: Clipboard,
     /// By how many milliseconds keys and the pointer are late at most, each by a random time.
     pub jitter: u16,
+    /// Whether it is heard.
+    pub sound: bool,
     /// Bounds on what the box may use.
     pub limits: Limits,
 }

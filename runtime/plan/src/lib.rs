@@ -24,5 +24,5 @@ pub use handed::{COPIED, COPY, Handed};
 pub use host::{CgroupAccess, Display, Host, IdRange, Identity, SocketAccess};
 pub use ids::{BoxName, BoxPath, InvalidName, Role};
 pub use intent::{ClientAuth, Clipboard, Image, Intent, JOURNAL, Limits, Memory, PROFILE_FILES, Program, Resolver, Start};
-pub use plan::{Access, Cgroup, Clocks, Container, Exec, GroupLimits, IdMap, Link, Mount, Network, Owner, Plan, PlanError, SuppliedFile, TELLTALE, UPTIME, USER, paths, writable};
+pub use plan::{Access, Cgroup, Clocks, Container, Exec, GroupLimits, IdMap, Link, Mount, Network, Owner, Plan, PlanError, SOUND_VARIABLE, SuppliedFile, TELLTALE, UPTIME, USER, paths, writable};
 pub use proof::{BESIDE, Landlock, Proof};

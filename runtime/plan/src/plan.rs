@@ -321,6 +321,12 @@ pub mod paths {
     pub const BUS: BoxPath = BoxPath::new("/run/user/messages");
     /// The same, as its clients are told.
     pub const BUS_ADDRESS: &str = "unix:path=/run/user/messages";
+    /// The FIFO that the sound of a box comes out of which may be heard; its clients go by [`SOUND_CLIENTS`].
+    pub const SOUND: BoxPath = BoxPath::new("/run/user/sound");
+    /// Where what mixes it listens, in a directory of its own.
+    pub const SOUND_SOCKET: BoxPath = BoxPath::new("/run/user/pulse");
+    /// What makes clients of PulseAudio mix their sound into it (pulse-client.conf(5)), in the browser's image.
+    pub const SOUND_CLIENTS: BoxPath = BoxPath::new("/etc/pulse/sound.conf");
     /// The browser's home.
     pub const HOME: BoxPath = BoxPath::new("/home/user");
     /// The browser's profile, which must exist before it starts.
@@ -422,6 +428,9 @@ pub enum PlanError {
     /// Name servers of another than who makes the containers.
     #[error("an engine's containers ask the engine's name servers, and no others do")]
     ForeignResolver,
+    /// Sound is taken out of the namespaces of a container of torbox's own.
+    #[error("no engine's box is heard")]
+    SoundOfEngine,
     /// The browser is a client of the user's X server.
     #[error("a browser that speaks to the X server itself gets its clipboard and its input from there, and neither can be kept from it")]
     NotKept,
@@ -444,6 +453,9 @@ impl Plan {
     pub fn new(intent: &Intent, host: &Host) -> Result<Self, PlanError> {
         check_display(intent, host)?;
         check_resolver(intent, host)?;
+        if intent.sound && host.identity == Identity::Engine {
+            return Err(PlanError::SoundOfEngine);
+        }
         let ids = IdLayout::new(host)?;
         let seen = Seen::of(&host.display);
         let display = seen.as_ref().map(|seen| display(intent, host, seen, &ids));
@@ -475,6 +487,12 @@ impl Container {
     #[must_use]
     pub fn looks_up_names(&self) -> bool {
         self.mounts.iter().any(|mount| matches!(mount, Mount::File { file: SuppliedFile::Resolver, target: _ }))
+    }
+
+    /// Whether what its programs play is heard.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.env.iter().any(|(name, _)| name == SOUND_VARIABLE)
     }
 
     /// The container's user as an id of the runtime's user namespace.
@@ -762,6 +780,7 @@ fn browser(intent: &Intent, host: &Host, seen: Option<&Seen<'_>>, ids: &IdLayout
         browser.clocks = Clocks::ConstantBoot;
     }
     browser.env.extend(browser_env());
+    browser.env.extend(intent.sound.then(|| env(SOUND_VARIABLE, paths::SOUND_CLIENTS.as_str())));
     if let Some(seen) = seen {
         browser.mounts.push(Mount::Link { link: Link::Display, target: seen.directory, access: Access::ReadOnly });
         browser.env.extend(seen.env.iter().map(|&(name, value)| env(name, value)));
@@ -792,6 +811,9 @@ fn program(intent: &Intent, host: &Host) -> Result<Vec<String>, PlanError> {
     let url = url.into_iter().flat_map(|url| ["--url".to_owned(), url]).collect();
     Ok([init, entrypoint(&intent.browser)?.to_vec(), options, url].concat())
 }
+
+/// Names what clients of PulseAudio go by (pulseaudio(1)); it is in the environment of a browser that is heard, and of no other.
+pub const SOUND_VARIABLE: &str = "PULSE_CLIENTCONFIG";
 
 /// The environment of the browser, but for the display. `TOR_TRANSPROXY`, which turns the proxy off when merely
 /// set, and all that a host might have set is absent because nothing is inherited.
@@ -888,6 +910,7 @@ mod tests {
             resolver: None,
             clipboard: Clipboard::Both,
             jitter: 0,
+            sound: false,
             limits: Limits::default(),
         }
     }
@@ -963,6 +986,30 @@ mod tests {
     }
 
     #[test]
+    fn g8_a_box_that_is_heard_has_one_variable_and_three_harmless_calls_more() {
+        let of = |sound| Plan::new(&Intent { sound, ..intent() }, &root()).unwrap();
+        let (heard, silent) = (of(true), of(false));
+        for (one, other) in heard.containers.iter().zip(&silent.containers) {
+            let more: Vec<_> = one.env.iter().filter(|pair| !other.env.contains(pair)).collect();
+            assert_eq!(one.is_heard(), one.role == Role::Browser);
+            assert!(!other.is_heard() && more.len() == usize::from(one.is_heard()), "{}: {more:?}", one.role);
+            assert_eq!(Container { env: other.env.clone(), ..one.clone() }, *other);
+            let profile = |container| crate::seccomp::profile_of(container).unwrap();
+            let new: BTreeSet<_> = profile(one).rules.into_iter().filter(|rule| !profile(other).rules.contains(rule)).flat_map(|rule| rule.calls).collect();
+            let expected = ["mknodat", "setresgid", "setresuid"].map(str::to_owned);
+            assert_eq!(new, expected.into_iter().filter(|_| one.is_heard()).collect(), "{}", one.role);
+        }
+        let profile = crate::seccomp::profile_of(heard.container(Role::Browser).unwrap()).unwrap();
+        let may = |call, arguments| profile.rule(call).unwrap().alternative(arguments).is_some();
+        let own = u64::from(USER);
+        for (at, root) in [(0, [0, own, own, 0, 0, 0]), (1, [own, 0, own, 0, 0, 0]), (2, [own, own, 0, 0, 0, 0])] {
+            assert!(may("setresuid", [own, own, own, 0, 0, 0]) && !may("setresuid", root) && !may("setresgid", root), "{at}");
+        }
+        let [fifo, device, socket] = [0o010_666, 0o020_666, 0o140_666].map(|mode| may("mknodat", [0, 0, mode, 0, 0, 0]));
+        assert_eq!([fifo, device, socket], [true, false, false]);
+    }
+
+    #[test]
     fn a_box_that_shows_nothing_has_no_display() {
         let nothing = Intent { program: Program::Probe, ..intent() };
         let plan = Plan::new(&nothing, &Host { display: Display::None, ..root() }).unwrap();
@@ -1019,6 +1066,7 @@ mod tests {
         for (resolver, host) in [(Resolver::Engine, root()), (Resolver::File(String::new()), engine())] {
             assert_eq!(refused(&Intent { resolver: Some(resolver), ..intent() }, &host), PlanError::ForeignResolver);
         }
+        assert_eq!(refused(&Intent { sound: true, ..intent() }, &engine()), PlanError::SoundOfEngine);
         let hollow = Intent { browser: Image { entrypoint: vec![], ..intent().browser }, ..intent() };
         assert_eq!(refused(&hollow, &root()), PlanError::NoEntrypoint("browser".to_owned()));
         for (clipboard, jitter) in [(Clipboard::In, 0), (Clipboard::Both, 1)] {

@@ -187,15 +187,17 @@ pub fn profile(role: Role) -> Result<Profile, ProfileError> {
     arch::translate(shipped(role)?, Arch::OWN)
 }
 
-/// The profile of `container`: its role's, and where something in it looks names up, with the rules of `names.json` in the place of
-/// those for the same calls.
+/// The profile of `container`: its role's, with the rules of `names.json` where something in it looks names up, and of `sound.json` where it may be heard,
+/// in the place of those for the same calls.
 ///
 /// # Errors
 /// [`ProfileError`] when a shipped file is not a valid profile.
 pub fn profile_of(container: &Container) -> Result<Profile, ProfileError> {
     let mut profile = shipped(container.role)?;
-    if container.looks_up_names() {
-        let more = parse("names", include_str!("../policy/seccomp/names.json"))?;
+    let names = container.looks_up_names().then_some(("names", include_str!("../policy/seccomp/names.json")));
+    let sound = container.is_heard().then_some(("sound", include_str!("../policy/seccomp/sound.json")));
+    for (name, text) in names.into_iter().chain(sound) {
+        let more = parse(name, text)?;
         profile.rules.retain(|rule| !more.rules.iter().any(|other| other.calls == rule.calls));
         profile.rules.extend(more.rules);
         check(&profile, Arch::X86_64)?;

@@ -43,6 +43,7 @@ fn intent(program: Program) -> Intent {
         resolver: None,
         clipboard: Clipboard::Both,
         jitter: 0,
+        sound: false,
         limits: Limits::default(),
     }
 }

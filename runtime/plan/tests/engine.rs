@@ -48,6 +48,7 @@ fn intent(name: &str, program: Program, limits: Limits) -> Intent {
         resolver: None,
         clipboard: Clipboard::Both,
         jitter: 0,
+        sound: false,
         limits,
     }
 }

@@ -25,6 +25,7 @@ pub use input::Input;
 pub use picture::Picture;
 pub use reaction::Reaction;
 pub use sway::Sway;
+pub(crate) use sway::{current_root, enclosed};
 pub use watch::{Appeared, Watch};
 pub use weston::Weston;
 pub use xvfb::Xvfb;

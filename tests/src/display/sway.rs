@@ -122,7 +122,7 @@ impl<'a> Sway<'a> {
 }
 
 /// The root file system with current compositors, `program` among them.
-pub(super) fn current_root(program: &str) -> Result<PathBuf> {
+pub(crate) fn current_root(program: &str) -> Result<PathBuf> {
     let root = kept_dir()?.join("trixie");
     ensure!(root.join("usr/bin").join(program).exists(), "there is no {program} in {}: make out/trixie", root.display());
     Ok(root)
@@ -130,7 +130,7 @@ pub(super) fn current_root(program: &str) -> Result<PathBuf> {
 
 /// What runs a program, yet to be named, in `root` as `user`. Of this machine it has the devices and `dir`, which is its `/run`; its
 /// users are those of the file `known`.
-pub(super) fn enclosed(root: &Path, user: &TestUser, dir: &Path, known: &Path) -> Command {
+pub(crate) fn enclosed(root: &Path, user: &TestUser, dir: &Path, known: &Path) -> Command {
     enclosed_with(root, user, dir, known, &[])
 }
 

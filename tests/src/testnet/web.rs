@@ -22,6 +22,7 @@ const SESSION: &str = include_str!("../../www/session.html");
 const PRESS: &str = include_str!("../../www/press.html");
 const SCROLL: &str = include_str!("../../www/scroll.html");
 const SHOWN: &str = include_str!("../../www/shown.html");
+const SOUND: &str = include_str!("../../www/sound.html");
 const HANDS: &str = include_str!("../../www/hands.html");
 const MOST_CONNECTIONS: usize = 64;
 const MOST_HEAD_BYTES: u64 = 16 * 1024;
@@ -179,6 +180,7 @@ fn route(request: &Request) -> Reply {
         ("GET" | "HEAD", "/") => Reply::page("200 OK", page()),
         ("GET" | "HEAD", "/hostile") => Reply::page("200 OK", HOSTILE.to_owned()),
         ("GET" | "HEAD", "/hands") => Reply::page("200 OK", HANDS.to_owned()),
+        ("GET" | "HEAD", "/sound") => Reply::page("200 OK", SOUND.to_owned()),
         ("GET" | "HEAD", "/press") => Reply::page("200 OK", PRESS.to_owned()),
         ("GET" | "HEAD", "/scroll") => Reply::page("200 OK", SCROLL.to_owned()),
         ("GET" | "HEAD", "/shown") => Reply::page("200 OK", SHOWN.to_owned()),

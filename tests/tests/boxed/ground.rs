@@ -266,7 +266,7 @@ impl<'a> Stage<'a> {
             Who::Root => (2_000_000_000, 2_000_000_000 + SUB_IDS - 1),
             Who::User(user) => user.sub_ids(),
         };
-        let own = ["__outer".to_owned(), "__inner".to_owned(), self.installed.program().display().to_string()];
+        let own = ["__outer".to_owned(), "__inner".to_owned(), "__speaker".to_owned(), self.installed.program().display().to_string()];
         let words = own.into_iter().chain(names.iter().map(|name| format!("torbox-{name}-"))).collect();
         let scope = Scope { uids: vec![uids], words, dirs: vec![boxes] };
         Before { snapshot: self.within(|| Snapshot::take(&scope).unwrap()), scope, stage: self }

@@ -26,6 +26,7 @@ mod observe;
 mod outer;
 mod reach;
 mod requests;
+mod sound;
 mod supervise;
 
 pub use confine::{ConfineError, confine_launcher, confine_viewer};
@@ -35,6 +36,7 @@ pub use inner::inner_main;
 pub use launch::{Launch, Supplies};
 pub use outer::outer_main;
 pub use reach::{ReachError, reach_tor};
+pub use sound::open_sound;
 pub use torbox_sys::close_on_exec;
 
 /// Hidden subcommand of the process that enters the namespaces.

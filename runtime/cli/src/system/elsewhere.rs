@@ -48,6 +48,19 @@ pub(crate) const fn confine_viewer() -> io::Result<()> {
     Ok(())
 }
 
+/// What plays a box's sound: none is played here.
+pub(crate) struct Speaker(Infallible);
+
+impl Speaker {
+    /// Refused.
+    pub(crate) const fn start() -> Result<Self, CliError> {
+        Err(CliError::LinuxAlone { what: "sound", instead: "leave out --sound" })
+    }
+
+    /// Never called.
+    pub(crate) const fn send(&mut self, _: u32, _: u32) {}
+}
+
 /// Nobody is handed it but torbox itself.
 pub(crate) const fn admit_everyone(_: &Path) -> io::Result<()> {
     Ok(())

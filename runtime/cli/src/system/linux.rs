@@ -5,6 +5,7 @@ use crate::control::Claim;
 use crate::dirs::Dirs;
 use crate::error::CliError;
 use crate::images::Roots;
+use crate::speaker::{self, SPEAKER};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
@@ -26,6 +27,7 @@ use torbox_plan::{BoxName, CgroupAccess, Display, Host, Identity, Intent, Memory
 use crate::bridge::request::{self, ASKER};
 use crate::display::servers::clipboard::{HOLDER, holder_main};
 pub(crate) use crate::display::servers::clipboard::hold as hold_clipboard;
+pub(crate) use crate::speaker::Speaker;
 pub(crate) use crate::display::servers::{Held, is_wayland, open as open_display};
 pub(crate) use torbox_backend::native::{Launch as NativeLaunch, close_on_exec, remove_left_cgroups};
 pub(crate) use torbox_sys::give_back_memory;
@@ -39,13 +41,14 @@ pub(crate) const fn linux_alone(_: &'static str, _: &'static str) -> Result<(), 
     Ok(())
 }
 
-/// The processes of the native backend, of the clipboard and of questions. The first must be single-threaded from their first instruction on.
+/// The processes of the native backend, of the clipboard, of questions and of sound. The first must be single-threaded from their first instruction on.
 pub(crate) fn native_main(word: &str) -> Option<ExitCode> {
     match word {
         native::OUTER => Some(native::outer_main()),
         native::INNER => Some(native::inner_main()),
         HOLDER => Some(holder_main()),
         ASKER => Some(request::main()),
+        SPEAKER => Some(speaker::main()),
         _ => None,
     }
 }
@@ -60,6 +63,13 @@ pub(crate) fn reach_tor(launcher: u32, tor: u32) -> Result<torbox_images::Socket
     let tor = native::reach_tor(launcher, tor)?;
     native::confine_viewer()?;
     Ok(tor)
+}
+
+/// Where the sound of the browser comes from in the box that `launcher` holds. This process then has nothing but what it has open.
+pub(crate) fn open_sound(launcher: u32, browser: u32) -> io::Result<fs::File> {
+    let sound = native::open_sound(launcher, browser)?;
+    confine_viewer()?;
+    Ok(sound)
 }
 
 /// Everybody may connect who can reach it: its directory is the user's alone, and the display is handed it by a mount.
