@@ -71,7 +71,7 @@ impl<'a> Pulse<'a> {
         let read = recorder.stdout.take().context("no pipe")?.read_exact(&mut samples);
         stop(&mut recorder);
         read.context("parec")?;
-        Ok(share(&samples.chunks_exact(2).map(|pair| f64::from(i16::from_le_bytes([pair[0], pair[1]]))).collect::<Vec<_>>(), hertz))
+        Ok(share(&samples.as_chunks().0.iter().map(|pair| f64::from(i16::from_le_bytes(*pair))).collect::<Vec<_>>(), hertz))
     }
 }
 
