@@ -94,12 +94,12 @@ fn root_the_tor_image_with_transports_has_their_programs_more() {
 #[test]
 fn root_the_browser_image_is_whole_and_small() {
     let Some((image, root)) = real(RecipeName::FirefoxEsr) else { return };
-    check_contents(root.path(), &["opt/tor-browser/Browser/firefox.real", "opt/tor-browser/Browser/glxtest", "usr/libexec/torbox/init"]);
+    check_contents(root.path(), &["opt/tor-browser/Browser/firefox.real", "opt/tor-browser/Browser/glxtest", "usr/bin/pulseaudio", "usr/libexec/torbox/init"]);
     for library in ["firefox.real", "libxul.so", "libmozgtk.so", "libsoftokn3.so", "libmozavcodec.so", "glxtest"] {
         let needed = linked(root.path(), &format!("/opt/tor-browser/Browser/{library}"));
         assert!(!needed.contains("not found"), "{library}: {needed}");
     }
-    for opened in ["libXcursor.so.1", "libXi.so.6", "libgcc_s.so.1"] {
+    for opened in ["libXcursor.so.1", "libXi.so.6", "libgcc_s.so.1", "libpulse.so.0"] {
         assert!(root.path().join("usr/lib/x86_64-linux-gnu").join(opened).exists(), "{opened}");
     }
     assert!(!image.anonymous && image.created.starts_with("20"), "{image:?}");

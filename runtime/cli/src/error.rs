@@ -250,7 +250,7 @@ impl CliError {
             Self::Ids(_) | Self::Plan(PlanError::TooFewIds { .. }) => return Some(format!("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", system::caller().unwrap_or_else(|| "YOUR-NAME".to_owned()))),
             Self::Plan(PlanError::ForeignDisplay { .. }) => "run torbox as the user whose display it is; the socket's directory must be that user's alone (mode 0700)",
             Self::Plan(PlanError::NotKept) => "clipboard and input-jitter are kept with --display wayland, x11-nested and served; leave them as they are with others",
-            Self::Plan(PlanError::SoundOfEngine) => "leave out --sound, or use --backend native",
+            Self::Plan(PlanError::SoundOfEngine) => "leave out --sound (TORBOX_SOUND=false where a setting asks for it), or use --backend native",
             Self::NoSound(_) => "PulseAudio must run, or PipeWire with pipewire-pulse; leave out --sound, or the setting, to do without",
             Self::Launch(LaunchError::NoMapper { .. }) => "install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora, Arch)",
             Self::Launch(LaunchError::MapRefused { .. }) => "the ranges in /etc/subuid and /etc/subgid must be yours and large enough",

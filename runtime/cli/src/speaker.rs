@@ -8,13 +8,14 @@ use crate::error::CliError;
 use crate::system;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixCredentials, sendmsg};
 use pulseaudio::protocol::stream::{BufferAttr, StreamFlags};
 use pulseaudio::protocol::{self, AuthParams, AuthReply, ChannelMap, ChannelVolume, Command, CorkStreamParams, CreatePlaybackStreamReply, PlaybackStreamParams, Prop, Props, ProtocolError, Request, SampleFormat, SampleSpec, SetClientNameReply};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{self, Child, ChildStdin, ExitCode, Stdio};
 use std::time::Duration;
@@ -131,7 +132,13 @@ impl Server {
 
     fn open(socket: UnixStream, cookie: Vec<u8>) -> Result<Self, ProtocolError> {
         let mut server = Self { socket: BufReader::new(socket), version: protocol::MAX_VERSION, channel: 0, room: 0, rests: true };
-        let auth: AuthReply = server.ask(&Command::Auth(AuthParams { version: protocol::MAX_VERSION, supports_shm: false, supports_memfd: false, cookie }))?;
+        let mut who = Vec::new();
+        let auth = Command::Auth(AuthParams { version: protocol::MAX_VERSION, supports_shm: false, supports_memfd: false, cookie });
+        protocol::encode_command_message(&mut who, 0, &auth, server.version)?;
+        // A server that goes by the user may ask the kernel for it too late (unix(7), `SO_PASSCRED`).
+        let user = [ControlMessage::ScmCredentials(&UnixCredentials::new())];
+        sendmsg::<()>(server.socket.get_ref().as_raw_fd(), &[IoSlice::new(&who)], &user, MsgFlags::MSG_NOSIGNAL, None).map_err(io::Error::from)?;
+        let (_, auth): (_, AuthReply) = protocol::read_reply_message(&mut server.socket, server.version)?;
         server.version = auth.version.min(protocol::MAX_VERSION);
         let mut about = Props::new();
         about.set(Prop::ApplicationName, CString::from(c"torbox"));
