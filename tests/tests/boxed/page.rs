@@ -201,7 +201,7 @@ fn status_tells_of_it(stage: &Stage<'_>, running: &RunningBox) {
     assert!(said.starts_with("the box holds: ") && said.ends_with(" ms; Landlock is enforced; the same attempts find tor's network"), "{proof}");
     assert!(running.said().contains(&format!("torbox: {said}\n")), "{said:?} in {}", running.said());
     let pid = running.child.id();
-    let wanted = serde_json::json!([{"name": "page", "pid": pid, "bootstrap": 100, "trouble": null, "display": "x11-nested", "leaves_open": null, "browser": null, "anonymous": false, "proof": null}]);
+    let wanted = serde_json::json!([{"name": "page", "pid": pid, "bootstrap": 100, "trouble": null, "display": "x11-nested", "leaves_open": null, "sound": false, "browser": null, "anonymous": false, "proof": null}]);
     assert_eq!(seen, wanted);
 }
 
