@@ -53,7 +53,7 @@ pub(crate) fn assert_nothing_left(engine: &Engine, what: &str) {
 /// The page behind an exit and the page of the onion service; nothing is left afterwards, and a foreign container untouched.
 pub(crate) fn pages(stage: &Stage<'_>, kind: Kind, vias: &[Via]) {
     with(stage, kind, |engine| {
-        let heard = outcome(through(stage.verb_command("run", "engine"), engine).args(["--sound", "--display", "none"]));
+        let heard = outcome(through(stage.verb_command_on(&Xvfb::start().unwrap(), "run", "engine"), engine).arg("--sound"));
         assert!(heard.0 == Some(6) && heard.2.contains("no engine's box is heard"), "{heard:?}");
         for &via in vias {
             let state = stage.ground.net.state();
