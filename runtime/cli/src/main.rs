@@ -19,6 +19,7 @@ mod doctor;
 mod downloads;
 mod engine;
 mod error;
+mod helper;
 mod images;
 mod manual;
 mod plan;

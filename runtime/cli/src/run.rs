@@ -7,6 +7,7 @@ use crate::dirs::Dirs;
 use crate::display::{self, Lease, Mode, Opened};
 use crate::engine::{self, Chosen};
 use crate::error::CliError;
+use crate::helper::Inside;
 use crate::images::{self, Provided, Roots};
 use crate::profile;
 use crate::progress::Progress;
@@ -203,7 +204,7 @@ impl Place {
 
 /// Everything that a launch of `args` needs; builds images if they are missing.
 pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { chosen, opened }: Place) -> Result<Request, CliError> {
-    let sound = args.sound && matches!(program, Program::Browser { .. });
+    let sound = is_heard(args, &program);
     if sound && chosen.is_some() {
         return Err(PlanError::SoundOfEngine.into());
     }
@@ -244,6 +245,11 @@ pub(crate) fn request(dirs: &Dirs, args: &args::Box, program: Program, Place { c
     Ok(Request { launch, state, mode, clipboard: args.clipboard.into(), way, until: Until::Ended, asker: None, speaker, roots, lease })
 }
 
+/// Whether what runs in the browser's container plays something, and may.
+const fn is_heard(args: &args::Box, program: &Program) -> bool {
+    args.sound && matches!(program, Program::Browser { .. })
+}
+
 /// What an [`Intent`] is made of.
 pub(crate) struct Wanted<'a> {
     pub(crate) args: &'a args::Box,
@@ -267,7 +273,7 @@ pub(crate) fn intent(wanted: &Wanted<'_>) -> Result<Intent, CliError> {
         resolver: resolver.clone(),
         clipboard: args.clipboard.into(),
         jitter: args.input_jitter,
-        sound: args.sound && matches!(program, Program::Browser { .. }),
+        sound: is_heard(args, program),
         limits: Limits::default(),
     })
 }
@@ -484,7 +490,7 @@ impl Shown {
             Event::Running { role: Role::Tor, pid } => self.tor_process = Some(pid),
             Event::Running { role: _, pid } => {
                 self.state.browser_process = self.native.then_some(pid);
-                self.speaker.iter_mut().for_each(|speaker| speaker.send(self.state.pid, pid));
+                self.speaker.iter_mut().for_each(|speaker| speaker.send(Inside { launcher: self.state.pid, process: pid }));
                 if self.state.bootstrap < 100 {
                     self.connects();
                 }
@@ -561,7 +567,7 @@ impl Shown {
             self.progress.begin("connected to the Tor network");
             self.progress.end();
             if let (Some(asker), Some(tor), true) = (&mut self.asker, self.tor_process, was < 100) {
-                asker.send(self.state.pid, tor);
+                asker.send(Inside { launcher: self.state.pid, process: tor });
                 self.progress.begin("asking for bridges");
             }
         } else {

@@ -5,19 +5,19 @@
 //! its bytes are samples, whatever they are. How fast they are taken is all that the box learns of the machine.
 
 use crate::error::CliError;
+use crate::helper::{Helper, Inside};
 use crate::system;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixCredentials, sendmsg};
 use pulseaudio::protocol::stream::{BufferAttr, StreamFlags};
 use pulseaudio::protocol::{self, AuthParams, AuthReply, ChannelMap, ChannelVolume, Command, CorkStreamParams, CreatePlaybackStreamReply, PlaybackStreamParams, Prop, Props, ProtocolError, Request, SampleFormat, SampleSpec, SetClientNameReply};
-use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
-use std::process::{self, Child, ChildStdin, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Hidden subcommand of the process that plays.
@@ -35,54 +35,30 @@ const IDLE: u16 = 1000;
 /// Bytes of a message of the server's that are read: none of those that matter is longer.
 const MESSAGE: u32 = 1 << 16;
 
-/// The process that plays. Dropping it ends it.
-pub(crate) struct Speaker {
-    process: Child,
-    words: Option<ChildStdin>,
-}
+/// What it says when it can play.
+const READY: &str = "ready";
 
-/// Whose sound: the browser of the box that `launcher` holds, as the box's runtime sees it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Whose {
-    launcher: u32,
-    browser: u32,
-}
+/// The process that plays.
+pub(crate) struct Speaker(Helper);
 
 impl Speaker {
     /// Starts it; it is then connected to the user's sound server.
     pub(crate) fn start() -> Result<Self, CliError> {
         let failed = |source| CliError::System("start the process that plays the box's sound", source);
-        let missing = || failed(ErrorKind::BrokenPipe.into());
-        let mut process = process::Command::new(system::program().map_err(failed)?).arg(SPEAKER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-        let (words, said) = (process.stdin.take().ok_or_else(missing)?, process.stdout.take().ok_or_else(missing)?);
-        let speaker = Self { process, words: Some(words) };
+        let (helper, said) = Helper::start(SPEAKER).map_err(failed)?;
         let mut line = String::new();
         BufReader::new(said).read_line(&mut line).map_err(failed)?;
         match line.trim_end() {
-            READY => Ok(speaker),
+            READY => Ok(Self(helper)),
             reason => Err(CliError::NoSound(reason.to_owned())),
         }
     }
 
-    /// Sends it to play, once; a browser without sound is one all the same.
-    pub(crate) fn send(&mut self, launcher: u32, browser: u32) {
-        if let (Some(words), Ok(whose)) = (&mut self.words, serde_json::to_string(&Whose { launcher, browser })) {
-            writeln!(words, "{whose}").ok();
-        }
+    /// Sends it to play what this browser plays. A browser without sound is one all the same.
+    pub(crate) fn send(&mut self, browser: Inside) {
+        self.0.tell(&browser).ok();
     }
 }
-
-impl Drop for Speaker {
-    fn drop(&mut self) {
-        // It may have ended already.
-        self.words = None;
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-/// What it says when it can play.
-const READY: &str = "ready";
 
 /// The process: says that it can play, is told whose sound, and ends with torbox or with the server.
 pub(crate) fn main() -> ExitCode {
@@ -97,8 +73,8 @@ pub(crate) fn main() -> ExitCode {
     let mut line = String::new();
     // Past the buffer of the standard library, which poll(2) does not know of, there is nothing: a second line is never said.
     let told = io::stdin().lock().read_line(&mut line).is_ok_and(|count| count > 0);
-    let Some(Whose { launcher, browser }) = serde_json::from_str(&line).ok().filter(|_| told) else { return ExitCode::SUCCESS };
-    match system::open_sound(launcher, browser).map_err(Box::from).and_then(|sound| server.play(&sound)) {
+    let Some(browser) = serde_json::from_str(&line).ok().filter(|_| told) else { return ExitCode::SUCCESS };
+    match system::open_sound(browser).map_err(Box::from).and_then(|sound| server.play(&sound)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("torbox: the box is not heard any more: {error}");

@@ -453,9 +453,7 @@ impl Plan {
     pub fn new(intent: &Intent, host: &Host) -> Result<Self, PlanError> {
         check_display(intent, host)?;
         check_resolver(intent, host)?;
-        if intent.sound && host.identity == Identity::Engine {
-            return Err(PlanError::SoundOfEngine);
-        }
+        check_sound(intent, host)?;
         let ids = IdLayout::new(host)?;
         let seen = Seen::of(&host.display);
         let display = seen.as_ref().map(|seen| display(intent, host, seen, &ids));
@@ -529,6 +527,11 @@ const fn check_resolver(intent: &Intent, host: &Host) -> Result<(), PlanError> {
         (Some(Resolver::Engine), Identity::Root { .. } | Identity::User { .. }) | (Some(Resolver::File(_)), Identity::Engine) => Err(PlanError::ForeignResolver),
         (Some(Resolver::Engine), Identity::Engine) | (Some(Resolver::File(_)), Identity::Root { .. } | Identity::User { .. }) | (None, _) => Ok(()),
     }
+}
+
+/// A process of the user's takes it out of the container's namespaces, and nobody can join an engine's.
+fn check_sound(intent: &Intent, host: &Host) -> Result<(), PlanError> {
+    if intent.sound && host.identity == Identity::Engine { Err(PlanError::SoundOfEngine) } else { Ok(()) }
 }
 
 /// Which ids each container gets. Slices never overlap: no two roles share a user of the host.

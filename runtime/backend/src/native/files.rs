@@ -69,7 +69,8 @@ impl Exchange for Files {
 
     fn put(&self, from: &File, name: &str) -> Result<String, FilesError> {
         let failed = |source: io::Error| FilesError::at(name, source);
-        become_root().map_err(|errno| failed(errno.into()))?;
+        // Whose the directory is.
+        take_on(0).map_err(|errno| failed(errno.into()))?;
         write_new(&self.uploads, &safe_name(name), 0o644, |file| copy(from, file).map_err(failed))
     }
 }
@@ -98,10 +99,10 @@ fn copy(from: &File, to: &mut File) -> io::Result<()> {
     }
 }
 
-/// The caller's own ids mean nothing to a file system of the box; those of its root, which owns the directory, do (user_namespaces(7)).
-fn become_root() -> nix::Result<()> {
-    setgid(Gid::from_raw(0))?;
-    setuid(Uid::from_raw(0))
+/// Takes on user and group `id` of the joined container: the caller's own ids mean nothing to a file system of the box (user_namespaces(7)).
+pub(super) fn take_on(id: u32) -> nix::Result<()> {
+    setgid(Gid::from_raw(id))?;
+    setuid(Uid::from_raw(id))
 }
 
 fn place(path: BoxPath) -> Result<OwnedFd, FilesError> {

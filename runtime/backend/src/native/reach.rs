@@ -3,9 +3,8 @@
 //! This runs in a process of the user's that joins the user and mount namespace of tor's container, as [`super::files`] does with the browser's. No
 //! process of the box can see it.
 
-use super::files::enter;
+use super::files::{enter, take_on};
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid, setgid, setuid};
 use std::io;
 use std::os::unix::net::UnixStream;
 use torbox_plan::{USER, paths};
@@ -31,6 +30,6 @@ pub enum ReachError {
 /// [`ReachError`].
 pub fn reach_tor(launcher: u32, tor: u32) -> Result<UnixStream, ReachError> {
     enter(launcher, tor).map_err(|errno| ReachError::Enter(errno.into()))?;
-    setgid(Gid::from_raw(USER)).and_then(|()| setuid(Uid::from_raw(USER))).map_err(ReachError::User)?;
+    take_on(USER).map_err(ReachError::User)?;
     UnixStream::connect(paths::TOR_SOCKS.as_str()).map_err(ReachError::Connect)
 }

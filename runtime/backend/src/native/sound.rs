@@ -3,8 +3,7 @@
 //! This runs in a process of the user's that joins the user and mount namespace of the browser's container, as [`super::files`] does. No
 //! process of the box can see it.
 
-use super::files::enter;
-use nix::unistd::{Gid, Uid, setgid, setuid};
+use super::files::{enter, take_on};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mknodat, openat2};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
@@ -24,7 +23,7 @@ const HELD: usize = 16 << 10;
 /// The container cannot be joined, because it has ended or is somebody else's; or something else lies in the FIFO's place.
 pub fn open_sound(launcher: u32, browser: u32) -> io::Result<File> {
     enter(launcher, browser)?;
-    setgid(Gid::from_raw(USER)).and_then(|()| setuid(Uid::from_raw(USER)))?;
+    take_on(USER)?;
     // What mixes the box's sound makes it where it is not there yet.
     match mknodat(CWD, paths::SOUND.as_str(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
         Ok(()) | Err(Errno::EXIST) => {}

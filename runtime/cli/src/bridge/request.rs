@@ -8,6 +8,7 @@ use super::{Bridge, BridgeError, called, load, show, transports};
 use crate::args::{Ask, Backend};
 use crate::dirs::Dirs;
 use crate::error::CliError;
+use crate::helper::{Helper, Inside};
 use crate::run::{self, Patience};
 use crate::system;
 use crate::terminal::say;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
 use torbox_images::Post;
 
@@ -35,53 +36,25 @@ struct Question {
     root: Option<Vec<u8>>,
 }
 
-/// By whom: the tor of the box that `launcher` holds, as the box's runtime sees it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Way {
-    launcher: u32,
-    tor: u32,
-}
-
-/// The process that asks. Dropping it ends it.
-pub(crate) struct Asker {
-    process: Child,
-    words: Option<ChildStdin>,
-}
+/// The process that asks.
+pub(crate) struct Asker(Helper);
 
 impl Asker {
     /// Starts it with its question, before there is a tor to ask through; its answer comes out of the pipe.
     fn start(question: &Question) -> io::Result<(Self, ChildStdout)> {
-        let mut process = Command::new(system::program()?).arg(ASKER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let missing = || io::Error::other("no pipe");
-        let answer = process.stdout.take().ok_or_else(missing)?;
-        let words = process.stdin.take().ok_or_else(missing)?;
-        let mut asker = Self { process, words: Some(words) };
-        asker.tell(question)?;
-        Ok((asker, answer))
+        let (mut helper, answer) = Helper::start(ASKER)?;
+        helper.tell(question)?;
+        Ok((Self(helper), answer))
     }
 
-    fn tell(&mut self, what: &impl Serialize) -> io::Result<()> {
-        let Some(words) = &mut self.words else { return Ok(()) };
-        writeln!(words, "{}", serde_json::to_string(what)?)
-    }
-
-    /// Sends it to ask. One that has ended says why in its answer.
-    pub(crate) fn send(&mut self, launcher: u32, tor: u32) {
-        self.tell(&Way { launcher, tor }).ok();
-        self.words = None;
+    /// Sends it to ask, through this tor. One that has ended says why in its answer.
+    pub(crate) fn send(&mut self, tor: Inside) {
+        self.0.tell(&tor).ok();
     }
 
     /// Whether it has asked, or will not.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.process.try_wait().map_or(true, |ended| ended.is_some())
-    }
-}
-
-impl Drop for Asker {
-    fn drop(&mut self) {
-        // It may have ended already.
-        self.process.kill().ok();
-        self.process.wait().ok();
+        self.0.has_ended()
     }
 }
 
@@ -156,7 +129,7 @@ pub(crate) fn main() -> ExitCode {
     // Without a way there is nobody any more who waits.
     let (Some(question), Some(way)) = (next(), next()) else { return ExitCode::SUCCESS };
     let answer = match (serde_json::from_str(&question), serde_json::from_str(&way)) {
-        (Ok(question), Ok(way)) => ask(&question, &way),
+        (Ok(question), Ok(way)) => ask(&question, way),
         _ => Err("it was not told what to ask".to_owned()),
     };
     match serde_json::to_string(&answer).map_err(io::Error::from).and_then(|text| io::stdout().write_all(text.as_bytes())) {
@@ -165,8 +138,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn ask(Question { url, json, root }: &Question, way: &Way) -> Result<Vec<String>, String> {
-    let tor = system::reach_tor(way.launcher, way.tor).map_err(|error| with_causes(error.as_ref()))?;
+fn ask(Question { url, json, root }: &Question, way: Inside) -> Result<Vec<String>, String> {
+    let tor = system::reach_tor(way).map_err(|error| with_causes(error.as_ref()))?;
     let post = Post { url, json: json.as_bytes(), user: USER, root: root.as_deref(), patience: PATIENCE, limit: LIMIT };
     let answer = post.ask(tor).map_err(|error| with_causes(&error))?;
     moat::lines(&answer).map_err(|error| error.to_string())

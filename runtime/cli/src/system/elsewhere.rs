@@ -6,6 +6,7 @@ use crate::control::Claim;
 use crate::dirs::Dirs;
 use crate::display::Opened;
 use crate::error::CliError;
+use crate::helper::Inside;
 use crate::images::Roots;
 use crate::system;
 use std::collections::VecDeque;
@@ -58,7 +59,7 @@ impl Speaker {
     }
 
     /// Never called.
-    pub(crate) const fn send(&mut self, _: u32, _: u32) {}
+    pub(crate) const fn send(&mut self, _: Inside) {}
 }
 
 /// Nobody is handed it but torbox itself.
@@ -130,7 +131,7 @@ pub(crate) const fn start_native(launch: &NativeLaunch, _: &Claim) -> Result<Lau
 }
 
 /// The same of tor's.
-pub(crate) fn reach_tor(_: u32, _: u32) -> Result<torbox_images::Socket, Box<dyn std::error::Error>> {
+pub(crate) fn reach_tor(_: Inside) -> Result<torbox_images::Socket, Box<dyn std::error::Error>> {
     Err("no container can be joined here".into())
 }
 

@@ -4,6 +4,7 @@ use super::Woken;
 use crate::control::Claim;
 use crate::dirs::Dirs;
 use crate::error::CliError;
+use crate::helper::Inside;
 use crate::images::Roots;
 use crate::speaker::{self, SPEAKER};
 use nix::errno::Errno;
@@ -27,8 +28,8 @@ use torbox_plan::{BoxName, CgroupAccess, Display, Host, Identity, Intent, Memory
 use crate::bridge::request::{self, ASKER};
 use crate::display::servers::clipboard::{HOLDER, holder_main};
 pub(crate) use crate::display::servers::clipboard::hold as hold_clipboard;
-pub(crate) use crate::speaker::Speaker;
 pub(crate) use crate::display::servers::{Held, is_wayland, open as open_display};
+pub(crate) use crate::speaker::Speaker;
 pub(crate) use torbox_backend::native::{Launch as NativeLaunch, close_on_exec, remove_left_cgroups};
 pub(crate) use torbox_sys::give_back_memory;
 
@@ -58,16 +59,16 @@ pub(crate) fn confine_viewer() -> io::Result<()> {
     native::confine_viewer().map_err(io::Error::other)
 }
 
-/// A connection to the SOCKS socket of tor in the box that `launcher` holds. This process then has nothing else.
-pub(crate) fn reach_tor(launcher: u32, tor: u32) -> Result<torbox_images::Socket, Box<dyn std::error::Error>> {
-    let tor = native::reach_tor(launcher, tor)?;
+/// A connection to the SOCKS socket of that tor. This process then has nothing else.
+pub(crate) fn reach_tor(Inside { launcher, process }: Inside) -> Result<torbox_images::Socket, Box<dyn std::error::Error>> {
+    let tor = native::reach_tor(launcher, process)?;
     native::confine_viewer()?;
     Ok(tor)
 }
 
-/// Where the sound of the browser comes from in the box that `launcher` holds. This process then has nothing but what it has open.
-pub(crate) fn open_sound(launcher: u32, browser: u32) -> io::Result<fs::File> {
-    let sound = native::open_sound(launcher, browser)?;
+/// Where the sound of that browser comes from. This process then has nothing but what it has open.
+pub(crate) fn open_sound(Inside { launcher, process }: Inside) -> io::Result<fs::File> {
+    let sound = native::open_sound(launcher, process)?;
     confine_viewer()?;
     Ok(sound)
 }
