@@ -58,10 +58,10 @@ $(KERNEL): Makefile | deps
 	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract --include=apparmor,linux-image-cloud-amd64 trixie $@.new
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
-# A root file system with current compositors and a sound server, whatever this machine's are. Packages are unpacked and no more: what their scripts would do is done here.
+# A root file system with current compositors and sound servers, whatever this machine's are. Packages are unpacked and no more: what their scripts would do is done here.
 $(TRIXIE): Makefile | deps
 	@mkdir -p $(@D) && rm -rf $@.new && mmdebstrap --quiet --mode=root --variant=extract \
-	  --include=sway,util-linux,mutter,kwin-wayland,dbus-daemon,libgl1-mesa-dri,libegl-mesa0,libgles2,pulseaudio,pulseaudio-utils trixie $@.new
+	  --include=sway,util-linux,mutter,kwin-wayland,dbus-daemon,libgl1-mesa-dri,libegl-mesa0,libgles2,dash,pulseaudio,pulseaudio-utils,pipewire,pipewire-pulse,wireplumber trixie $@.new
 	@touch $@.new/etc/passwd && $$(ls /usr/lib/*/glib-2.0/glib-compile-schemas | head -n 1) $@.new/usr/share/glib-2.0/schemas
 	@rm -rf $@ && mv $@.new $@ && touch $@
 

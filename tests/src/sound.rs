@@ -1,9 +1,10 @@
-//! A sound server without a sound card: pulseaudio(1) of the test's own, whose one sink throws away what it plays, and can be listened to.
+//! A sound server of the test's own without a sound card: its one sink throws away what it plays, and can be listened to.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,39 +20,69 @@ use crate::wait;
 /// Samples of a second, of one channel.
 const RATE: u16 = 48_000;
 /// How long it may take to start.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// pulseaudio(1).
+    PulseAudio,
+    /// pipewire(1), with wireplumber(1) and pipewire-pulse(1).
+    PipeWire,
+}
 
 /// A running sound server; dropping it ends it.
 #[derive(Debug)]
-pub struct Pulse<'a> {
+pub struct SoundServer<'a> {
     child: Child,
     user: &'a TestUser,
     dir: TempDir,
 }
 
-impl<'a> Pulse<'a> {
+impl<'a> SoundServer<'a> {
     /// Starts one of `user`, and returns when it takes clients.
-    pub fn start(user: &'a TestUser) -> Result<Self> {
+    pub fn start(kind: Kind, user: &'a TestUser) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("torbox-sound-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?;
         user.give(dir.path())?;
         let (uid, gid) = user.ids();
         // It asks who its user is.
         fs::write(dir.path().join("passwd"), format!("root:x:0:0::/:\nuser:x:{uid}:{gid}::/run:\n"))?;
-        let mut command = tool(user, &dir, "pulseaudio")?;
-        command.args(["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--realtime=no", "--high-priority=no", "--load=module-null-sink"]);
-        command.arg("--load=module-native-protocol-unix auth-cookie-enabled=0 socket=/run/native");
+        let mut command = match kind {
+            Kind::PulseAudio => {
+                let mut command = tool(user, &dir, "pulseaudio")?;
+                command.args(["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--realtime=no", "--high-priority=no", "--load=module-null-sink"]);
+                command.arg("--load=module-native-protocol-unix auth-cookie-enabled=0");
+                command
+            }
+            // The others end where they do not find the first, which says nothing when it listens: they wait for a line.
+            Kind::PipeWire => {
+                let mut command = tool(user, &dir, "dbus-run-session")?;
+                command.args(["--config-file=/usr/share/dbus-1/session.conf", "--", "/usr/bin/sh", "-c", "pipewire & read line; wireplumber & exec pipewire-pulse"]);
+                command
+            }
+        };
         let log = File::create(dir.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        let pulse = Self { child: command.spawn().context("cannot run pulseaudio")?, user, dir };
-        let up = wait::retry(Duration::from_millis(50), Instant::now() + START, || pulse.clients().ok());
-        up.with_context(|| format!("the sound server does not answer:\n{}", wait::text_so_far(&pulse.dir.path().join("log"))))?;
-        Ok(pulse)
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let mut server = Self { child: command.spawn().with_context(|| format!("cannot run {kind:?}"))?, user, dir };
+        let until = Instant::now() + START;
+        let mut words = server.child.stdin.take().context("no pipe")?;
+        let listens = || (kind == Kind::PulseAudio || server.dir.path().join("pipewire-0").exists()).then_some(());
+        let up = wait::retry(PAUSE, until, listens).and_then(|()| writeln!(words).ok()).and_then(|()| wait::retry(PAUSE, until, || server.clients().ok()));
+        up.with_context(|| format!("{kind:?} does not answer:\n{}", wait::text_so_far(&server.dir.path().join("log"))))?;
+        Ok(server)
     }
 
     /// As `PULSE_SERVER` takes it.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("unix:{}", self.dir.path().join("native").display())
+        format!("unix:{}", self.socket().display())
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("pulse/native")
     }
 
     /// Those who play and those who record, as it knows them: `pactl list`.
@@ -63,7 +94,7 @@ impl<'a> Pulse<'a> {
     /// Listens for so long to what is played: how strong the tone of `hertz` is, from 0 for nothing to 1 for that tone alone.
     pub fn hears(&self, hertz: f64, time: Duration) -> Result<f64> {
         let mut command = tool(self.user, &self.dir, "parec")?;
-        command.args(["--device=null.monitor", "--format=s16le", "--channels=1", "--latency-msec=50"]).arg(format!("--rate={RATE}"));
+        command.args(["--device=@DEFAULT_MONITOR@", "--format=s16le", "--channels=1", "--latency-msec=50"]).arg(format!("--rate={RATE}"));
         let mut recorder = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot run parec")?;
         let length = usize::from(RATE) * 2 * usize::try_from(time.as_millis())? / 1000;
         let mut samples = vec![0; length];
@@ -78,11 +109,11 @@ impl<'a> Pulse<'a> {
 /// One of its programs, in the current root file system.
 fn tool(user: &TestUser, dir: &TempDir, program: &str) -> Result<Command> {
     let mut command = enclosed(&current_root(program)?, user, dir.path(), &dir.path().join("passwd"));
-    command.arg(program).env("HOME", "/run").env("PULSE_SERVER", "unix:/run/native");
+    command.arg(program).env("HOME", "/run").env("PULSE_SERVER", "unix:/run/pulse/native");
     Ok(command)
 }
 
-impl Drop for Pulse<'_> {
+impl Drop for SoundServer<'_> {
     fn drop(&mut self) {
         stop(&mut self.child);
     }

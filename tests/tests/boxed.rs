@@ -162,9 +162,15 @@ fn what_is_copied_goes_the_ways_that_the_user_wants() {
 
 /// A browser with a sound server of its user's.
 #[test]
-fn a_box_is_heard_where_that_is_wanted() {
+fn a_box_is_heard_through_pulseaudio() {
     torbox_tests::require!("bwrap");
-    as_one!(ground::Kind::User, sound::heard);
+    as_one!(ground::Kind::User, sound::heard_through_pulseaudio);
+}
+
+#[test]
+fn a_box_is_heard_through_pipewire() {
+    torbox_tests::require!("bwrap");
+    as_one!(ground::Kind::User, sound::heard_through_pipewire);
 }
 
 #[test]

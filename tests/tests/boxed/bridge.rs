@@ -79,13 +79,7 @@ pub(crate) fn snowflake(stage: &Stage<'_>) {
         let (code, _, said) = outcome(stage.bridge_test_command().args(["--proxy", "socks5://192.0.2.9:1080"]));
         assert!(code == Some(2) && said.contains("snowflake goes through no proxy"), "{said}");
         let capture = Capture::start(&stage.ground.net.client()).unwrap();
-        for (via, url) in [(Via::Exit, &stage.ground.net.state().named_url), (Via::Onion, &stage.ground.net.state().onion_url)] {
-            let page = Awaited::new(stage);
-            let running = stage.start(names::asking(&stage.ground.net.names(), &stage.run_command(&display, "bridge", url)), "bridge");
-            page.request(via, &running);
-            page.text(|shot| display.screenshot(shot), &running);
-            assert_eq!(running.interrupt().unwrap(), Some(0));
-        }
+        both_pages(stage, &display);
         only_snowflakes_own(&capture.end().unwrap());
     });
 }
@@ -126,13 +120,7 @@ pub(crate) fn meek(stage: &Stage<'_>) {
         let (code, _, said) = outcome(stage.bridge_test_command().args(["--proxy", "socks4://192.0.2.9:1080"]));
         assert!(code == Some(2) && said.contains("meek_lite goes through no proxy that speaks SOCKS4"), "{said}");
         let capture = Capture::start(&stage.ground.net.client()).unwrap();
-        for (via, url) in [(Via::Exit, &stage.ground.net.state().named_url), (Via::Onion, &stage.ground.net.state().onion_url)] {
-            let page = Awaited::new(stage);
-            let running = stage.start(names::asking(&stage.ground.net.names(), &stage.run_command(&display, "bridge", url)), "bridge");
-            page.request(via, &running);
-            page.text(|shot| display.screenshot(shot), &running);
-            assert_eq!(running.interrupt().unwrap(), Some(0));
-        }
+        both_pages(stage, &display);
         only_who_is_named(&capture.end().unwrap(), &[config::NAMES.0], config::MEEK);
         // Who is asked for the front's name is then the proxy, and tor's container is told of nobody.
         let proxy = Proxy::socks_asking(stage, 1080);
@@ -153,6 +141,17 @@ fn impostors_status(stage: &Stage<'_>) -> String {
     let (code, out, said) = outcome(command.arg(format!("https://{}:{}/", config::MEEK.0, config::IMPOSTOR_PORT)));
     assert_eq!(code, Some(0), "{said}");
     out
+}
+
+/// The page through an exit and that of the onion service, on a machine that looks the network's names up.
+fn both_pages(stage: &Stage<'_>, display: &Xvfb) {
+    for (via, url) in [(Via::Exit, &stage.ground.net.state().named_url), (Via::Onion, &stage.ground.net.state().onion_url)] {
+        let page = Awaited::new(stage);
+        let running = stage.start(names::asking(&stage.ground.net.names(), &stage.run_command(display, "bridge", url)), "bridge");
+        page.request(via, &running);
+        page.text(|shot| display.screenshot(shot), &running);
+        assert_eq!(running.interrupt().unwrap(), Some(0));
+    }
 }
 
 /// Connects through Docker and through Podman, whose machine looks the front's name up.
@@ -212,9 +211,7 @@ pub(crate) fn snowflake_in_rootless_podman(stage: &Stage<'_>) {
 fn connects_in(stage: &Stage<'_>, kind: Kind) {
     let bridge = stage.ground.net.start_bridge(Spoken::Snowflake).unwrap();
     let engine = Engine::start_asking(stage.ground.net.names(), kind, &stage.ground.net.client(), &stage.ground.user).unwrap();
-    with_bridge(stage, bridge.line(), || {
-        through(stage, &engine, "rootless");
-    });
+    with_bridge(stage, bridge.line(), || through(stage, &engine, "rootless"));
 }
 
 /// The bridges work in a box of that engine. Its claim stays, under a name that no other test asks for what is left of.

@@ -1,11 +1,12 @@
 //! A box that is heard (`--sound`), and one that is not.
 
+use std::path::Path;
 use std::time::Duration;
 
-use torbox_tests::boxed::RunningBox;
+use torbox_tests::boxed::{Part, RunningBox};
 use torbox_tests::display::Xvfb;
-use torbox_tests::process::{ProcessId, all, descendants};
-use torbox_tests::sound::Pulse;
+use torbox_tests::process::ProcessId;
+use torbox_tests::sound::{Kind, SoundServer};
 use torbox_tests::testnet::Via;
 use torbox_tests::wait;
 
@@ -23,26 +24,36 @@ const TEXT: &str = "this page sounds";
 /// After how long nothing of a box may be left.
 const GONE: Duration = Duration::from_secs(2);
 
-pub(crate) fn heard(stage: &Stage<'_>) {
+pub(crate) fn heard_through_pulseaudio(stage: &Stage<'_>) {
     let display = Xvfb::start().unwrap();
     let nobody = outcome(open(stage, &display, "unix:/nonexistent/native").arg("--sound"));
     assert!(nobody.0 == Some(6) && nobody.2.contains("the box cannot be heard") && nobody.2.contains("hint: "), "{nobody:?}");
-    let pulse = Pulse::start(&stage.ground.user).unwrap();
+    heard(stage, &display, Kind::PulseAudio);
+}
+
+pub(crate) fn heard_through_pipewire(stage: &Stage<'_>) {
+    heard(stage, &Xvfb::start().unwrap(), Kind::PipeWire);
+}
+
+fn heard(stage: &Stage<'_>, display: &Xvfb, kind: Kind) {
+    let server = SoundServer::start(kind, &stage.ground.user).unwrap();
     let before = stage.before(&["sound"]);
-    let mut command = open(stage, &display, &pulse.address());
+    let mut command = open(stage, display, &server.address());
     command.arg("--sound");
     let mut running = stage.start(command, "sound");
-    shown(stage, &display, TEXT, &running);
-    assert_eq!(pulse.hears(TONE, MOMENT).unwrap(), 0.0, "nothing was pressed");
-    press(stage, &display, &running);
-    let heard = wait::retry(Duration::ZERO, soon(PATIENCE), || Some(pulse.hears(TONE, MOMENT).unwrap()).filter(|share| *share > 0.9));
+    shown(stage, display, TEXT, &running);
+    assert_eq!(server.hears(TONE, MOMENT).unwrap(), 0.0, "nothing was pressed");
+    press(stage, display, &running, "/felt/sound");
+    let heard = wait::retry(Duration::ZERO, soon(PATIENCE), || Some(server.hears(TONE, MOMENT).unwrap()).filter(|share| *share > 0.9));
     assert!(heard.is_some(), "the tone was not heard; torbox said last:\n{}", running.said_last());
-    let [plays, records] = pulse.clients().unwrap();
+    let [plays, records] = server.clients().unwrap();
     assert!(plays.matches("Sink Input #").count() == 1 && plays.contains("application.name = \"torbox\"") && records.is_empty(), "{plays}\n{records}");
     assert!(stage.call(&["status"]).1.contains("\n  sound "), "{}", stage.call(&["status"]).1);
+    assert_eq!(mixers(&running).len(), 1);
     has_what_it_plays_with_alone(&running);
+    reaches_no_server(&server, &running);
     // A server that ends ends the sound, and not the box.
-    drop(pulse);
+    drop(server);
     running.wait_until_said("torbox: the box is not heard any more", soon(PATIENCE)).unwrap();
     assert!(running.child.try_wait().unwrap().is_none());
     assert_eq!(running.interrupt().unwrap(), Some(0));
@@ -52,13 +63,13 @@ pub(crate) fn heard(stage: &Stage<'_>) {
 /// The same page in a box that shall not be heard.
 pub(crate) fn not_heard(stage: &Stage<'_>) {
     let display = Xvfb::start().unwrap();
-    let pulse = Pulse::start(&stage.ground.user).unwrap();
-    let running = stage.start(open(stage, &display, &pulse.address()), "sound");
+    let server = SoundServer::start(Kind::PulseAudio, &stage.ground.user).unwrap();
+    let running = stage.start(open(stage, &display, &server.address()), "sound");
     shown(stage, &display, TEXT, &running);
-    display.input().unwrap().click(400, 500).unwrap();
-    assert_eq!(pulse.hears(TONE, 4 * MOMENT).unwrap(), 0.0);
-    assert_eq!(pulse.clients().unwrap(), [String::new(), String::new()]);
-    assert!(speakers(&running).is_empty() && !programs().iter().any(|line| line.contains("/usr/bin/pulseaudio --start")));
+    press(stage, &display, &running, "/felt/pressed");
+    assert_eq!(server.hears(TONE, 4 * MOMENT).unwrap(), 0.0);
+    assert_eq!(server.clients().unwrap(), [String::new(), String::new()]);
+    assert_eq!((speakers(&running), mixers(&running)), (Vec::new(), Vec::new()));
     assert_eq!(running.interrupt().unwrap(), Some(0));
 }
 
@@ -68,21 +79,35 @@ fn open(stage: &Stage<'_>, display: &Xvfb, server: &str) -> std::process::Comman
     command
 }
 
-fn press(stage: &Stage<'_>, display: &Xvfb, running: &RunningBox) {
+/// Presses on the page until it tells of `path`.
+fn press(stage: &Stage<'_>, display: &Xvfb, running: &RunningBox, path: &str) {
     let (log, mark, input) = (stage.ground.net.web_log(), stage.ground.net.web_log().mark(), display.input().unwrap());
     let felt = wait::retry(Duration::from_secs(1), soon(PATIENCE), || {
         input.click(400, 500).unwrap();
-        log.wait_for(mark, soon(3), |request| request.via == Via::Exit && request.path == "/felt/sound").unwrap()
+        log.wait_for(mark, soon(3), |request| request.via == Via::Exit && request.path == path).unwrap()
     });
-    assert!(felt.is_some(), "the page plays nothing; torbox said last:\n{}", running.said_last());
+    assert!(felt.is_some(), "{path} was not felt; torbox said last:\n{}", running.said_last());
+}
+
+fn parts(running: &RunningBox, command: &str) -> Vec<ProcessId> {
+    running.processes().unwrap().into_iter().filter(|process| process.command_line().starts_with(command)).collect()
 }
 
 fn speakers(running: &RunningBox) -> Vec<ProcessId> {
-    descendants(ProcessId(running.child.id())).unwrap().into_iter().filter(|process| process.command_line() == "/proc/self/exe __speaker").collect()
+    parts(running, "/proc/self/exe __speaker")
 }
 
-fn programs() -> Vec<String> {
-    all().unwrap().into_iter().map(|process| process.command_line()).collect()
+fn mixers(running: &RunningBox) -> Vec<ProcessId> {
+    parts(running, "/usr/bin/pulseaudio ")
+}
+
+/// Who plays has the server's socket, and the browser's container has no such place.
+fn reaches_no_server(server: &SoundServer<'_>, running: &RunningBox) {
+    let inside = |process: ProcessId| Path::new("/proc").join(process.0.to_string()).join("root").join(server.socket().strip_prefix("/").unwrap());
+    assert!(inside(ProcessId(running.child.id())).exists(), "the positive control: torbox itself sees it");
+    for process in [running.part(Part::Browser).unwrap(), mixers(running)[0]] {
+        assert!(!inside(process).exists(), "{process:?}");
+    }
 }
 
 /// What plays reads samples of whoever took the browser over: it has a filter, and nothing open but torbox's pipes, what the caller has for its errors,
